@@ -1,0 +1,61 @@
+# Copyright (c) 2026 clustered.openvpn contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Filters about clusters: thin over the pure files in module_utils."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible.errors import AnsibleFilterError
+
+from ansible_collections.clustered.openvpn.plugins.module_utils import _buckets, _hash, _layout
+
+
+def bucket(address: str, total_nodes: int = 256, hash_init: int = 0) -> int:
+    """The bucket that a client's address falls into, 1 to total_nodes."""
+    if total_nodes < 1:
+        raise AnsibleFilterError(f"total_nodes: {total_nodes!r}: there is one bucket at least")
+    return _said(_hash.bucket, address, total_nodes, hash_init)
+
+
+def bucket_member(address: str, owners: t.Mapping[str, t.Iterable[int]], total_nodes: int = 256, hash_init: int = 0):
+    """The member that owns a client's bucket, or None."""
+    number = bucket(address, total_nodes, hash_init)
+    return next((member for member, buckets in owners.items() if number in buckets), None)
+
+
+def bucket_owners(
+    members: t.Sequence[t.Mapping[str, t.Any]],
+    total_nodes: int = 256,
+    previous: t.Mapping[str, t.Iterable[int]] | None = None,
+) -> dict[str, list[int]]:
+    """Member -> its buckets, with as few moves from the previous owners as can be."""
+    weights = {m["name"]: m.get("weight", 1) for m in members}
+    return _said(_buckets.owners, weights, total_nodes, previous or None)
+
+
+def cluster_layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None = None) -> dict[str, t.Any]:
+    """Everything that a cluster on one host is made of, as parameters of the modules."""
+    return _said(_layout.layout, wanted, previous)
+
+
+def _said(function: t.Callable[..., t.Any], *args: t.Any) -> t.Any:
+    try:
+        return function(*args)
+    except ValueError as exc:  # ParameterError is one
+        raise AnsibleFilterError(str(exc)) from exc
+
+
+class FilterModule:
+    """What Ansible loads."""
+
+    def filters(self) -> dict[str, t.Callable[..., t.Any]]:
+        """Name -> function."""
+        return {
+            "bucket": bucket,
+            "bucket_member": bucket_member,
+            "bucket_owners": bucket_owners,
+            "cluster_layout": cluster_layout,
+        }

@@ -1,0 +1,138 @@
+# Copyright (c) 2026 clustered.openvpn contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A cluster as the user asks for it: the C(clusterip) module's parameters, validated. Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import typing as t
+from dataclasses import dataclass
+
+from ansible_collections.clustered.openvpn.plugins.module_utils import _params as p
+
+MAX_NODES = 65536  # a bound of ours: the hash has 32 bits, and more buckets than this help nobody
+
+
+@dataclass(frozen=True)
+class Service:
+    """What is served at the service address: a protocol (udp, tcp) and a port."""
+
+    protocol: str
+    port: int
+
+
+@dataclass(frozen=True)
+class Node:
+    """What owns buckets. C(local_nodes) None: its buckets are not spoken of."""
+
+    netns: str
+    mac: str
+    local_nodes: tuple[int, ...] | None
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """One service address. Field names are those of the module's parameters."""
+
+    name: str
+    address: str
+    interface: str
+    bridge: str
+    clustermac: str
+    hashmode: str
+    hash_init: int
+    total_nodes: int
+    nodes: tuple[Node, ...]
+    services: tuple[Service, ...]
+    claims: str
+
+    @property
+    def table(self) -> str:
+        """The name of our nftables tables, in every namespace."""
+        return table_name(self.name)
+
+
+def table_name(cluster: str) -> str:
+    """The name of a cluster's nftables tables."""
+    return f"clustered_openvpn_{cluster}"
+
+
+def cluster_name(parameter: str, value: str) -> str:
+    """A name that fits into interface names (br-NAME) and nft identifiers."""
+    if not re.match(r"^[a-z][a-z0-9_-]{0,9}$", value):
+        raise p.ParameterError(
+            parameter, value, "a cluster's name is a small letter and up to nine of a-z, 0-9, - and _"
+        )
+    return value
+
+
+def default_clustermac(address: str) -> str:
+    """03:00 and the address's last four bytes.
+
+    A multicast address of the locally administered kind: switches and bridges flood it, and as it is none of IP
+    multicast's (01:00:5e, 33:33), IGMP and MLD snooping leave it alone.
+    """
+    return "03:00:" + ":".join(f"{byte:02x}" for byte in ipaddress.ip_address(address).packed[-4:])
+
+
+def cluster_from(params: t.Mapping[str, t.Any]) -> Cluster:
+    """The module's parameters, normalised; raises ParameterError."""
+    address = p.address("address", params["address"], version=4)
+    total = params["total_nodes"]
+    if not 1 <= total <= MAX_NODES:
+        raise p.ParameterError("total_nodes", total, f"the number of buckets lies between 1 and {MAX_NODES}")
+    if not 0 <= params["hash_init"] <= 0xFFFFFFFF:
+        raise p.ParameterError("hash_init", params["hash_init"], "the seed is a number of 32 bits, 0 to 4294967295")
+    mac = p.mac("clustermac", params["clustermac"], multicast=True)
+    # What goes away needs no claims.
+    claims = params["claims"] if params["state"] == "present" else "keep"
+    services = tuple(_service(f"services[{i}]", item) for i, item in enumerate(params["services"]))
+    p.unique("services", ((s.protocol, s.port) for s in services))
+    return Cluster(
+        name=cluster_name("name", params["name"]),
+        address=address,
+        interface=p.interface_name("interface", params["interface"]),
+        bridge=p.interface_name("bridge", params["bridge"]),
+        clustermac=mac or default_clustermac(address),
+        hashmode=params["hashmode"],
+        hash_init=params["hash_init"],
+        total_nodes=total,
+        nodes=_nodes(params["nodes"], total, claims),
+        services=services,
+        claims=claims,
+    )
+
+
+def _service(where: str, item: t.Mapping[str, t.Any]) -> Service:
+    if not 1 <= item["port"] <= 65535:
+        raise p.ParameterError(f"{where}.port", item["port"], "a port lies between 1 and 65535")
+    return Service(item["protocol"], item["port"])
+
+
+def _nodes(items: t.Sequence[t.Mapping[str, t.Any]], total: int, claims: str) -> tuple[Node, ...]:
+    nodes = []
+    owner: dict[int, str] = {}
+    for i, item in enumerate(items):
+        where = f"nodes[{i}]"
+        netns = p.netns_name(f"{where}.netns", item["netns"])
+        mac = t.cast(str, p.mac(f"{where}.mac", item["mac"]))
+        mine = item.get("local_nodes")
+        if mine is None and claims != "keep":
+            raise p.ParameterError(
+                f"{where}.local_nodes", None, f"claims={claims} needs a list of buckets, which may be empty"
+            )
+        for number in mine or []:
+            if not 1 <= number <= total:
+                raise p.ParameterError(f"{where}.local_nodes", number, f"a bucket lies between 1 and {total} (total_nodes)")
+            if number in owner:
+                raise p.ParameterError(
+                    f"{where}.local_nodes", number, f"already owned by {owner[number]}; a bucket has one owner"
+                )
+            owner[number] = netns
+        nodes.append(Node(netns, mac, None if mine is None else tuple(sorted(mine))))
+    p.unique("nodes.netns", (n.netns for n in nodes))
+    p.unique("nodes.mac", (n.mac for n in nodes))
+    return tuple(nodes)

@@ -1,0 +1,76 @@
+# Copyright (c) 2026 clustered.openvpn contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Which bucket an address falls into, bit for bit as the kernel decides it. Pure.
+
+A bucket is the kernel's node number, 1 to total_nodes. Sources: include/linux/jhash.h, net/netfilter/nft_hash.c
+and reciprocal_scale() in include/linux/math.h.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+
+_MASK = 0xFFFFFFFF
+_JHASH_INITVAL = 0xDEADBEEF
+
+
+def bucket(address: str, total_nodes: int, hash_init: int) -> int:
+    """The bucket of a client, hashmode sourceip: C(jhash ip saddr mod TOTAL seed INIT offset 1) of nftables.
+
+    Takes an IPv4 or IPv6 address as text; raises ValueError for anything else.
+    """
+    data = ipaddress.ip_address(address).packed
+    return reciprocal_scale(jhash(data, hash_init), total_nodes) + 1
+
+
+def reciprocal_scale(value: int, end: int) -> int:
+    """A 32-bit value brought into 0 … end-1 by multiplication, as the kernel does instead of a modulo."""
+    return (value * end) >> 32
+
+
+def jhash(data: bytes, initval: int) -> int:
+    """Bob Jenkins' hash of a byte string, 32 bits, as the kernel's jhash() gives on a little-endian machine."""
+    a = b = c = (_JHASH_INITVAL + len(data) + initval) & _MASK
+    while len(data) > 12:
+        a, b, c = _mix(*_added((a, b, c), data[:12]))
+        data = data[12:]
+    return _final(*_added((a, b, c), data))[2] if data else c
+
+
+def _added(state: tuple[int, int, int], block: bytes) -> tuple[int, int, int]:
+    block = block.ljust(12, b"\0")
+    a, b, c = ((s + int.from_bytes(block[i : i + 4], "little")) & _MASK for s, i in zip(state, (0, 4, 8)))
+    return a, b, c
+
+
+def _rol(value: int, bits: int) -> int:
+    return ((value << bits) | (value >> (32 - bits))) & _MASK
+
+
+def _mix(a: int, b: int, c: int) -> tuple[int, int, int]:
+    a = ((a - c) ^ _rol(c, 4)) & _MASK
+    c = (c + b) & _MASK
+    b = ((b - a) ^ _rol(a, 6)) & _MASK
+    a = (a + c) & _MASK
+    c = ((c - b) ^ _rol(b, 8)) & _MASK
+    b = (b + a) & _MASK
+    a = ((a - c) ^ _rol(c, 16)) & _MASK
+    c = (c + b) & _MASK
+    b = ((b - a) ^ _rol(a, 19)) & _MASK
+    a = (a + c) & _MASK
+    c = ((c - b) ^ _rol(b, 4)) & _MASK
+    b = (b + a) & _MASK
+    return a, b, c
+
+
+def _final(a: int, b: int, c: int) -> tuple[int, int, int]:
+    c = ((c ^ b) - _rol(b, 14)) & _MASK
+    a = ((a ^ c) - _rol(c, 11)) & _MASK
+    b = ((b ^ a) - _rol(a, 25)) & _MASK
+    c = ((c ^ b) - _rol(b, 16)) & _MASK
+    a = ((a ^ c) - _rol(c, 4)) & _MASK
+    b = ((b ^ a) - _rol(a, 14)) & _MASK
+    c = ((c ^ b) - _rol(b, 24)) & _MASK
+    return a, b, c

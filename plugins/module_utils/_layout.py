@@ -1,0 +1,239 @@
+# Copyright (c) 2026 clustered.openvpn contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The layout of a cluster on one host: what the user says -> the parameters of every module. Pure.
+
+The result is plain data (JSON). It is kept on the host as /etc/clustered-openvpn/NAME.json, and the next layout is made
+with it, so that buckets move as little as can be and members that were dropped are taken down.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import re
+import typing as t
+
+from ansible_collections.clustered.openvpn.plugins.module_utils import _buckets
+from ansible_collections.clustered.openvpn.plugins.module_utils import _params as p
+from ansible_collections.clustered.openvpn.plugins.module_utils._cluster import cluster_name, default_clustermac
+
+FIRST_MEMBER = 10  # member 1 has the internal network's address .11; .1 is the host's; those between are free
+SMALLEST_SLICE = 29  # OpenVPN's "server" needs a network of eight addresses at least
+
+# A member routes, answers ARP just for the address that is on the interface asked, never asks with the service address
+# as sender, and takes no redirects: its way out is the host.
+MEMBER_SYSCTLS = {
+    "net.ipv4.ip_forward": "1",
+    "net.ipv4.conf.all.arp_ignore": "1",
+    "net.ipv4.conf.all.arp_announce": "2",
+    "net.ipv4.conf.all.accept_redirects": "0",
+}
+
+Data = t.Dict[str, t.Any]
+
+
+def layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None = None) -> Data:
+    """Everything there is to be, from what the user says (C(wanted)) and the layout before.
+
+    wanted: name, address, interface, members (name, and perhaps number, weight, cpus; if there are none: size, cores,
+    pin), instances (name, protocol, port, pool), slice_prefix, internal_network, total_nodes, hash_init, clustermac.
+    Raises ParameterError.
+    """
+    name = cluster_name("name", wanted["name"])
+    address = ipaddress.IPv4Address(p.address("address", wanted["address"], version=4))
+    internal = t.cast(ipaddress.IPv4Network, p.network("internal_network", wanted["internal_network"], version=4))
+    instances = _instances(wanted)
+    members = _members(name, wanted, internal, instances)
+    _no_overlaps(address, internal, instances)
+    previous = previous or {}
+    held = {m["name"]: m["local_nodes"] for m in previous.get("members", [])}
+    weights = {m["name"]: m["weight"] for m in members}
+    owners = _buckets.owners(weights, wanted["total_nodes"], held or None)
+    for member in members:
+        member["local_nodes"] = owners[member["name"]]
+    bridge = p.interface_name("name", f"br-{name}")
+    gateway = internal.network_address + 1
+    result = {
+        "name": name,
+        "cluster": {
+            "address": str(address),
+            "interface": p.interface_name("interface", wanted["interface"]),
+            "bridge": bridge,
+            "clustermac": p.mac("clustermac", wanted.get("clustermac") or None, multicast=True)
+            or default_clustermac(str(address)),
+            "hash_init": wanted["hash_init"],
+            "total_nodes": wanted["total_nodes"],
+            "services": [{"protocol": i["protocol"], "port": i["port"]} for i in instances],
+        },
+        "members": members,
+        "nodes": [{"netns": m["name"], "mac": m["mac"], "local_nodes": m["local_nodes"]} for m in members],
+        "namespaces": [{"name": m["name"], "sysctls": MEMBER_SYSCTLS} for m in members],
+        "veths": [_veth(m, internal, gateway) for m in members],
+        "bridges": [
+            {
+                "name": bridge,
+                "mac": member_mac(name, "bridge"),
+                "addresses": [f"{gateway}/{internal.prefixlen}"],
+                "ports": [_host_end(m) for m in members],
+                "fdb": [{"mac": m["mac"], "port": _host_end(m)} for m in members],
+                "routes": [
+                    {"dst": str(_slice(i, m["number"])), "via": m["address"]} for m in members for i in instances
+                ],
+            }
+        ],
+        "servers": [_server(m, i, address) for m in members for i in instances],
+        # What a client must know of: the pools of all members, and the host by its internal address.
+        "push": [_pushed(ipaddress.ip_network(i["pool"])) for i in instances] + [_pushed(ipaddress.ip_network(gateway))],
+    }
+    result["retired"] = _retired(previous, result)
+    return result
+
+
+def member_mac(cluster: str, member: str) -> str:
+    """A MAC address made from the names: stable, unicast, locally administered."""
+    digest = hashlib.sha256(f"{cluster}/{member}".encode()).digest()
+    return "02:" + ":".join(f"{byte:02x}" for byte in digest[:5])
+
+
+def _instances(wanted: t.Mapping[str, t.Any]) -> list[Data]:
+    result = []
+    for i, item in enumerate(wanted["instances"]):
+        where = f"instances[{i}]"
+        if not re.match(r"^[a-z0-9]{1,8}$", item["name"]):
+            raise p.ParameterError(f"{where}.name", item["name"], "an instance's name has 1 to 8 of a-z and 0-9")
+        if item["protocol"] not in ("udp", "tcp"):
+            raise p.ParameterError(f"{where}.protocol", item["protocol"], "udp or tcp")
+        if not 1 <= item["port"] <= 65535:
+            raise p.ParameterError(f"{where}.port", item["port"], "a port lies between 1 and 65535")
+        pool = p.network(f"{where}.pool", item["pool"], version=4)
+        slice_prefix = wanted["slice_prefix"]
+        if not pool.prefixlen <= slice_prefix <= SMALLEST_SLICE:
+            raise p.ParameterError(
+                "slice_prefix", slice_prefix, f"between the length of pool {pool} and {SMALLEST_SLICE} for each instance"
+            )
+        result.append({**item, "pool": str(pool), "slice_prefix": slice_prefix})
+    if not result:
+        raise p.ParameterError("instances", [], "name one at least, like name=udp protocol=udp port=1194")
+    p.unique("instances.name", (i["name"] for i in result))
+    p.unique("instances.port", ((i["protocol"], i["port"]) for i in result))
+    return result
+
+
+def _members(
+    cluster: str, wanted: t.Mapping[str, t.Any], internal: ipaddress.IPv4Network, instances: list[Data]
+) -> list[Data]:
+    result = []
+    for i, item in enumerate(wanted["members"] or _by_size(cluster, wanted)):
+        where = f"members[{i}]"
+        name = p.netns_name(f"{where}.name", item["name"])
+        p.interface_name(f"{where}.name", f"ve-{name}")
+        number = item.get("number") or _trailing_number(f"{where}.name", name)
+        if FIRST_MEMBER + number >= internal.num_addresses - 1:
+            raise p.ParameterError("internal_network", str(internal), f"too small for member number {number}")
+        for instance in instances:
+            room = 2 ** (instance["slice_prefix"] - ipaddress.ip_network(instance["pool"]).prefixlen)
+            if number > room:
+                raise p.ParameterError(
+                    f"instances[{instance['name']}].pool",
+                    instance["pool"],
+                    f"holds {room} slices of /{instance['slice_prefix']}, too few for member number {number}",
+                )
+        result.append(
+            {
+                "name": name,
+                "number": number,
+                "weight": item.get("weight", 1),
+                "cpus": list(item.get("cpus") or []),
+                "mac": member_mac(cluster, name),
+                "address": str(internal.network_address + FIRST_MEMBER + number),
+            }
+        )
+    p.unique("members.name", (m["name"] for m in result))
+    p.unique("members.number", (m["number"] for m in result))
+    return result
+
+
+def _by_size(cluster: str, wanted: t.Mapping[str, t.Any]) -> list[Data]:
+    """NAME1 … NAMEn, one a core but at least two unless a size is given; pinned in turn."""
+    cores = wanted.get("cores", 1)
+    size = wanted.get("size") or max(2, cores)
+    if size < 0:
+        raise p.ParameterError("size", size, "a number of members, or 0 for one a core")
+    pin = wanted.get("pin", False)
+    return [{"name": f"{cluster}{k + 1}", "cpus": [k % cores] if pin else []} for k in range(size)]
+
+
+def _trailing_number(parameter: str, name: str) -> int:
+    match = re.search(r"([0-9]+)$", name)
+    if not match or int(match.group(1)) < 1:
+        raise p.ParameterError(
+            parameter, name, "end the name with a number from 1 on, or give 'number': it stands for the member's slice"
+        )
+    return int(match.group(1))
+
+
+def _no_overlaps(address: ipaddress.IPv4Address, internal: ipaddress.IPv4Network, instances: list[Data]) -> None:
+    networks = [("internal_network", internal)]
+    networks += [
+        (f"instances[{i['name']}].pool", t.cast(ipaddress.IPv4Network, ipaddress.ip_network(i["pool"])))
+        for i in instances
+    ]
+    for n, (parameter, net) in enumerate(networks):
+        if address in net:
+            raise p.ParameterError(parameter, str(net), f"must not contain the service address {address}")
+        for other, other_net in networks[:n]:
+            if net.overlaps(other_net):
+                raise p.ParameterError(parameter, str(net), f"overlaps {other} {other_net}; choose another network")
+
+
+def _slice(instance: Data, number: int) -> ipaddress.IPv4Network:
+    """The part of an instance's pool that is one member's: by its number, so others may come and go."""
+    pool = t.cast(ipaddress.IPv4Network, ipaddress.ip_network(instance["pool"]))
+    size = 2 ** (32 - instance["slice_prefix"])
+    return ipaddress.IPv4Network((int(pool.network_address) + (number - 1) * size, instance["slice_prefix"]))
+
+
+def _host_end(member: Data) -> str:
+    return f"ve-{member['name']}"
+
+
+def _veth(member: Data, internal: ipaddress.IPv4Network, gateway: ipaddress.IPv4Address) -> Data:
+    return {
+        "name": _host_end(member),
+        "peer": {
+            "name": "eth0",
+            "netns": member["name"],
+            "mac": member["mac"],
+            "addresses": [f"{member['address']}/{internal.prefixlen}"],
+            "routes": [{"dst": "default", "via": str(gateway)}],
+        },
+    }
+
+
+def _server(member: Data, instance: Data, address: ipaddress.IPv4Address) -> Data:
+    return {
+        "name": f"{member['name']}-{instance['name']}",
+        "netns": member["name"],
+        "cpus": member["cpus"],
+        "protocol": instance["protocol"],
+        "local": str(address),
+        "port": instance["port"],
+        "network": str(_slice(instance, member["number"])),
+        "device": f"tun-{instance['name']}",
+    }
+
+
+def _pushed(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> str:
+    return f"route {network.network_address} {network.netmask}"
+
+
+def _retired(previous: t.Mapping[str, t.Any], now: Data) -> Data:
+    """What was there before and is not wanted now, whole. It stays on the list until it was taken down."""
+    gone: Data = {}
+    for kind in ("servers", "veths", "namespaces"):
+        kept = {item["name"] for item in now[kind]}
+        before = [*previous.get(kind, []), *previous.get("retired", {}).get(kind, [])]
+        gone[kind] = [item for item in {item["name"]: item for item in before}.values() if item["name"] not in kept]
+    return gone

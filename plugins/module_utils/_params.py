@@ -1,0 +1,109 @@
+# Copyright (c) 2026 clustered.openvpn contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Parameters: text from the user -> normalised values, or an error that names parameter, value and remedy.
+
+Pure. Addresses are the business of the standard library's C(ipaddress); this file adds what the kernel
+asks of names and MAC addresses.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import typing as t
+
+_MAC = re.compile(r"^[0-9a-f]{2}(:[0-9a-f]{2}){5}$")
+_NETNS = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_.:@+-]*$")
+IFNAMSIZ = 16  # linux/if.h, with the closing zero byte
+
+
+class ParameterError(ValueError):
+    """What the user asked for cannot be. The message names the parameter, its value and the remedy."""
+
+    def __init__(self, parameter: str, value: t.Any, remedy: str):
+        super().__init__(f"{parameter}: {value!r}: {remedy}")
+
+
+def interface_name(parameter: str, value: str) -> str:
+    """A name that the kernel takes for an interface (net/core/dev.c, dev_valid_name)."""
+    if not 0 < len(value.encode()) < IFNAMSIZ:
+        raise ParameterError(parameter, value, f"an interface name has 1 to {IFNAMSIZ - 1} bytes")
+    if value in (".", "..") or re.search(r"[\s/:%\"'\\]", value):
+        raise ParameterError(
+            parameter, value, "an interface name has no white space, slash, colon, quote, backslash or percent sign"
+        )
+    return value
+
+
+def netns_name(parameter: str, value: str | None, *, allow_empty: bool = False) -> str:
+    """A namespace as C(ip netns) names it; "" (or None) is the host's own, where that is allowed."""
+    if not value:
+        if allow_empty:
+            return ""
+        raise ParameterError(parameter, value, "give the name of a network namespace")
+    if len(value) > 64 or not _NETNS.match(value):
+        raise ParameterError(
+            parameter, value, "a namespace name has at most 64 letters, digits, and . _ - : @ +, and no slash"
+        )
+    return value
+
+
+def mac(parameter: str, value: str | None, *, multicast: bool | None = False) -> str | None:
+    """A MAC address in lower case with colons. C(multicast): True it must be, False it must not, None either."""
+    if value is None:
+        return None
+    text = value.lower().replace("-", ":")
+    if not _MAC.match(text):
+        raise ParameterError(parameter, value, "write a MAC address as 02:00:00:00:00:01")
+    if multicast is not None and bool(int(text[:2], 16) & 1) is not multicast:
+        kind = "multicast (odd first byte)" if multicast else "unicast (even first byte)"
+        raise ParameterError(parameter, value, f"a {kind} MAC address is needed here")
+    return text
+
+
+def interface_address(parameter: str, value: str) -> str:
+    """An address with its prefix length, 192.0.2.1/24; without one it is a host address (/32, /128)."""
+    try:
+        return str(ipaddress.ip_interface(value))
+    except ValueError as exc:
+        raise ParameterError(parameter, value, f"write an address as 192.0.2.1/24 or 2001:db8::1/64 ({exc})") from exc
+
+
+def address(parameter: str, value: str, *, version: int | None = None) -> str:
+    """A bare address."""
+    try:
+        result = ipaddress.ip_address(value)
+    except ValueError as exc:
+        raise ParameterError(parameter, value, f"write an address as 192.0.2.1, without a prefix ({exc})") from exc
+    if version and result.version != version:
+        raise ParameterError(parameter, value, f"an IPv{version} address is needed here")
+    return str(result)
+
+
+def network(parameter: str, value: str, *, version: int | None = None) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    """A network without host bits."""
+    try:
+        result = ipaddress.ip_network(value)
+    except ValueError as exc:
+        raise ParameterError(parameter, value, f"write a network as 10.8.0.0/16, without host bits ({exc})") from exc
+    if version and result.version != version:
+        raise ParameterError(parameter, value, f"an IPv{version} network is needed here")
+    return result
+
+
+def destination(parameter: str, value: str, *, via: str | None = None) -> str:
+    """A route's destination; C(default) is ::/0 when the gateway is an IPv6 address, 0.0.0.0/0 otherwise."""
+    if value == "default":
+        return "::/0" if via and ":" in via else "0.0.0.0/0"
+    return str(network(parameter, value))
+
+
+def unique(parameter: str, values: t.Iterable[t.Any]) -> None:
+    """Refuse a list that names a thing twice."""
+    seen: set[t.Any] = set()
+    for value in values:
+        if value in seen:
+            raise ParameterError(parameter, value, "named twice; name it once")
+        seen.add(value)

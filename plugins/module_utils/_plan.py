@@ -1,0 +1,95 @@
+# Copyright (c) 2026 clustered.openvpn contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Steps: what a plan is made of.
+
+A step is data: an operation, the namespace it happens in, and its arguments. It reads as the
+command that an administrator would type (``Step.text``), and C(_kernel.py) knows how to do it.
+Planning is pure: nothing in this file or in the planners touches the kernel.
+"""
+
+from __future__ import annotations
+
+import shlex
+import typing as t
+from dataclasses import dataclass, field
+
+# op -> the command, with {arguments}; a part in [] is left out when one of its arguments is None.
+_COMMANDS: dict[str, str] = {
+    "netns_add": "ip netns add {name}",
+    "netns_del": "ip netns del {name}",
+    "link_up": "ip link set dev {dev} up",
+    "link_down": "ip link set dev {dev} down",
+    "link_mac": "ip link set dev {dev} address {mac}",
+    "link_mtu": "ip link set dev {dev} mtu {mtu}",
+    "link_master": "ip link set dev {dev} master {master}",
+    "link_nomaster": "ip link set dev {dev} nomaster",
+    "link_del": "ip link del dev {dev}",
+    "veth_add": (
+        "ip link add {dev}[ address {mac}][ mtu {mtu}] type veth"
+        " peer name {peer}[ netns {peer_netns}][ address {peer_mac}][ mtu {peer_mtu}]"
+    ),
+    "bridge_add": "ip link add {dev}[ address {mac}][ mtu {mtu}] type bridge mcast_snooping {snooping}",
+    "bridge_snooping": "ip link set dev {dev} type bridge mcast_snooping {snooping}",
+    "addr_add": "ip addr add {address} dev {dev}",
+    "addr_del": "ip addr del {address} dev {dev}",
+    "route_replace": "ip route replace {dst}[ via {via}] dev {dev}[ src {src}] proto {proto}",
+    "route_del": "ip route del {dst}[ via {via}] dev {dev} proto {proto}",
+    "neigh_replace": "ip neigh replace {address} lladdr {lladdr} dev {dev} nud permanent",
+    "neigh_del": "ip neigh del {address} dev {dev}",
+    "proxy_add": "ip neigh add proxy {address} dev {dev}",
+    "proxy_del": "ip neigh del proxy {address} dev {dev}",
+    "fdb_replace": "bridge fdb replace {mac} dev {dev} master static",
+    "fdb_del": "bridge fdb del {mac} dev {dev} master",
+    "sysctl": "sysctl -w {key}={value}",
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One change. C(netns) is the name of a namespace, or "" for the one the module runs in."""
+
+    op: str
+    netns: str = ""
+    args: t.Mapping[str, t.Any] = field(default_factory=dict)
+
+    @property
+    def text(self) -> str:
+        """The step as a shell command."""
+        if self.op == "nft":
+            return _in_netns("nft -f - <<'EOF'\n" + "\n".join(self.args["lines"]) + "\nEOF", self.netns)
+        return _in_netns(_fill(_COMMANDS[self.op], self.args), self.netns)
+
+
+def step(op: str, netns: str = "", **args: t.Any) -> Step:
+    """Short form: ``step("addr_add", "vpn1", dev="eth0", address="10.0.0.1/24")``."""
+    return Step(op, netns, args)
+
+
+def prepared_diff(steps: t.Iterable[Step]) -> dict[str, str]:
+    """The steps in the form in which Ansible prints a diff: one command a line."""
+    text = "\n".join(s.text for s in steps)
+    return {"prepared": text + "\n" if text else ""}
+
+
+def _fill(template: str, args: t.Mapping[str, t.Any]) -> str:
+    values = {k: shlex.quote(str(v)) for k, v in args.items() if v is not None}
+    out = []
+    for i, part in enumerate(template.replace("]", "[").split("[")):
+        try:
+            out.append(part.format(**values))
+        except KeyError:
+            if i % 2 == 0:  # not in brackets: every argument is needed
+                raise
+    return "".join(out)
+
+
+def _in_netns(command: str, netns: str) -> str:
+    if not netns or command.startswith("ip netns "):
+        return command
+    name = shlex.quote(netns)
+    tool, rest = command.split(" ", 1)
+    if tool in ("ip", "bridge"):
+        return f"{tool} -n {name} {rest}"
+    return f"ip netns exec {name} {command}"

@@ -1,0 +1,125 @@
+# Copyright (c) 2026 clustered.openvpn contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""nftables tables: what a table should be and what nft lists -> the lines of one transaction. Pure.
+
+A rule is recognised by its comment, which ends in a digest of its text: nft prints rules differently from version to
+version, but comments as they were given. A rule that was changed, added, removed or moved by hand shows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import typing as t
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule and its purpose in words."""
+
+    text: str
+    purpose: str
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A base chain: C(hook) as in C(type filter hook input priority filter), and rules in their order."""
+
+    hook: str
+    rules: tuple[Rule, ...]
+
+    def comment(self, rule: Rule) -> str:
+        """The rule's purpose, then the digest by which it is recognised."""
+        return f"{rule.purpose} #{hashlib.sha256(f'{self.hook}|{rule.text}'.encode()).hexdigest()[:8]}"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of ours. C(elements): map -> {key: value}, exact; a map without an entry there keeps what it holds."""
+
+    family: str
+    name: str
+    chains: t.Mapping[str, Chain]
+    maps: t.Mapping[str, str] = field(default_factory=dict)  # name -> declaration
+    elements: t.Mapping[str, t.Mapping[t.Any, str]] = field(default_factory=dict)
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Family and name."""
+        return self.family, self.name
+
+
+Listing = t.Optional[t.Sequence[t.Mapping[str, t.Any]]]  # _nft.list_table()
+
+
+def plan_table(want: Table, have: Listing) -> list[str]:
+    """Lines that bring the table from what is listed to what it should be; empty when nothing differs."""
+    at = f"{want.family} {want.name}"
+    lines = []
+    if have is None:
+        lines.append(f"add table {at}")
+    held = _objects(have, "map")
+    for name, declaration in want.maps.items():
+        if name not in held:
+            lines.append(f"add map {at} {name} {{ {declaration}; }}")
+    if _chains_of(have) != {
+        name: ("accept", [chain.comment(rule) for rule in chain.rules]) for name, chain in want.chains.items()
+    }:
+        lines.extend(_rebuilt(want, have))
+    for name, elements in want.elements.items():
+        lines.extend(_plan_elements(f"{at} {name}", elements, elements_of(have, name)))
+    return lines
+
+
+def plan_no_table(family: str, name: str, have: Listing) -> list[str]:
+    """Lines that remove the table."""
+    return [] if have is None else [f"delete table {family} {name}"]
+
+
+def elements_of(have: Listing, name: str) -> dict[t.Any, str]:
+    """The elements that a map holds."""
+    found = _objects(have, "map").get(name, {})
+    return {key: value for key, value in found.get("elem", [])}
+
+
+def rules_of(have: Listing, chain: str) -> list[t.Mapping[str, t.Any]]:
+    """The rules of a chain, in order, as nft lists them."""
+    return [o["rule"] for o in have or [] if "rule" in o and o["rule"]["chain"] == chain]
+
+
+def _objects(have: Listing, kind: str) -> dict[str, t.Mapping[str, t.Any]]:
+    return {o[kind]["name"]: o[kind] for o in have or [] if kind in o}
+
+
+def _chains_of(have: Listing) -> dict[str, tuple[str, list[str | None]]]:
+    return {
+        name: (chain.get("policy", ""), [rule.get("comment") for rule in rules_of(have, name)])
+        for name, chain in _objects(have, "chain").items()
+    }
+
+
+def _rebuilt(want: Table, have: Listing) -> t.Iterator[str]:
+    """All chains made anew in the same transaction: no packet sees a table without its rules."""
+    at = f"{want.family} {want.name}"
+    for name in _objects(have, "chain"):
+        yield f"flush chain {at} {name}"
+    for name in _objects(have, "chain"):
+        yield f"delete chain {at} {name}"
+    for name, chain in want.chains.items():
+        yield f"add chain {at} {name} {{ type {chain.hook}; policy accept; }}"
+        for rule in chain.rules:
+            yield f'add rule {at} {name} {rule.text} comment "{chain.comment(rule)}"'
+
+
+def _plan_elements(at: str, want: t.Mapping[t.Any, str], have: t.Mapping[t.Any, str]) -> t.Iterator[str]:
+    gone = sorted(key for key, value in have.items() if want.get(key) != value)
+    if gone:
+        yield f"delete element {at} {{ {', '.join(str(key) for key in gone)} }}"
+    new: dict[str, list[t.Any]] = {}
+    for key, value in sorted(want.items()):
+        if have.get(key) != value:
+            new.setdefault(value, []).append(key)
+    for value, keys in new.items():
+        yield f"add element {at} {{ {', '.join(f'{key} : {value}' for key in keys)} }}"

@@ -1,0 +1,206 @@
+# Copyright (c) 2026 clustered.openvpn contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What both supervisors share: the interface, the look at processes, and the record of what was started."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import tempfile
+import time
+import typing as t
+
+from ansible_collections.clustered.openvpn.plugins.module_utils._instance import (
+    RUN,
+    Instance,
+    Observed,
+    Step,
+    from_dict,
+    to_dict,
+)
+
+NETNS = "/run/netns"
+LOG_LINES = 15
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class SupervisorError(Exception):
+    """A command of the supervisor failed."""
+
+
+class Supervisor(t.Protocol):
+    """How instances are kept running."""
+
+    name: str
+
+    def observe(self, instances: t.Sequence[Instance]) -> dict[str, Observed]:
+        """Look; by the instance's name. C(current) is not its business."""
+
+    def drop_in(self, instance: Instance, caps: t.Sequence[str]) -> str | None:
+        """The drop-in that the instance ought to have; None where there are no units."""
+
+    def launch(self, instance: Instance, caps: t.Sequence[str]) -> str:
+        """What decides how the process is started, as text: part of the digest."""
+
+    def commands(self, step: Step, observed: Observed, caps: t.Sequence[str]) -> list[str]:
+        """A step as an administrator would type it."""
+
+    def apply(self, step: Step, observed: Observed, caps: t.Sequence[str], timeout: float) -> None:
+        """Do it."""
+
+    def pid(self, instance: Instance) -> int:
+        """The process of an instance now, 0 if there is none."""
+
+    def log(self, instance: Instance, since: float) -> list[str]:
+        """Its last log lines, none older than C(since) where the log has times."""
+
+    def known(self) -> list[Instance]:
+        """Every instance on this host that the module made."""
+
+
+def has_systemd() -> bool:
+    """sd_booted(3)"""
+    return os.path.isdir("/run/systemd/system")
+
+
+def run(command: t.Sequence[str], timeout: float = 60) -> str:
+    """Run a command of the system; its output, or an error with the command and its reason."""
+    try:
+        done = subprocess.run(
+            command,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout,
+            env={"PATH": PATH, "LC_ALL": "C.UTF-8"},
+        )
+    except subprocess.TimeoutExpired as exc:
+        raise SupervisorError(f"{' '.join(command)}: not done after {timeout:g} s") from exc
+    except OSError as exc:
+        raise SupervisorError(f"{' '.join(command)}: {exc.strerror or exc}") from exc
+    if done.returncode:
+        raise SupervisorError(f"{' '.join(command)}: {(done.stderr or done.stdout).strip()}")
+    return done.stdout
+
+
+# --- processes --------------------------------------------------------------------------------------------------------
+
+
+def start_ticks(pid: int) -> int:
+    """When a process started, in clock ticks since boot: with the pid, its identity. 0: there is none, or a zombie."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            fields = file.read().rpartition(")")[2].split()
+    except OSError:
+        return 0
+    return 0 if fields[0] in "ZX" else int(fields[19])
+
+
+def started_at(pid: int) -> float:
+    """The same as seconds of the clock."""
+    since_boot = start_ticks(pid) / os.sysconf("SC_CLK_TCK")
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + since_boot
+
+
+def command_line(pid: int) -> list[str]:
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return [os.fsdecode(word) for word in file.read().split(b"\0")]
+    except OSError:
+        return []
+
+
+def is_ours(words: t.Sequence[str], instance: Instance) -> bool:
+    """Whether a command line is the one that serves this instance's management socket. Pure."""
+    pairs = zip(words, words[1:])
+    return ("--management", instance.management) in pairs and any(os.path.basename(w) == "openvpn" for w in words)
+
+
+def find_processes(instances: t.Sequence[Instance]) -> dict[str, int]:
+    """Their processes by the command lines alone: for a run that was killed before it wrote a record."""
+    found: dict[str, int] = {}
+    if not instances:
+        return found
+    for pid in (int(entry) for entry in os.listdir("/proc") if entry.isdigit()):
+        words = command_line(pid)
+        if "--management" in words:
+            found.update({i.name: pid for i in instances if is_ours(words, i) and start_ticks(pid)})
+    return found
+
+
+def netns_exists(netns: str) -> bool:
+    """A name in /run/netns may be left over without a namespace behind it: its file is then on another device."""
+    with contextlib.suppress(OSError):
+        return not netns or os.stat(f"{NETNS}/{netns}").st_dev == os.stat("/proc/self/ns/net").st_dev
+    return False
+
+
+def in_netns(pid: int, netns: str, host: str = "/proc/self/ns/net") -> bool:
+    """Whether a process lives in the namespace that has that name now; C(host) is the one without a name."""
+    try:
+        a, b = os.stat(f"/proc/{pid}/ns/net"), os.stat(f"{NETNS}/{netns}" if netns else host)
+    except OSError:
+        return False
+    return (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino)
+
+
+# --- the record of what was started -----------------------------------------------------------------------------------
+
+
+def read_record(instance: Instance) -> dict[str, t.Any]:
+    try:
+        with open(instance.record, encoding="utf-8") as file:
+            data = json.load(file)
+    except (OSError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def write_record(instance: Instance, pid: int, digest: str) -> None:
+    """Replaced by rename, so that a reader never sees half of it."""
+    os.makedirs(RUN, mode=0o755, exist_ok=True)
+    data = {"digest": digest, "pid": pid, "ticks": start_ticks(pid), "instance": to_dict(instance)}
+    descriptor, path = tempfile.mkstemp(dir=RUN, prefix=f".{instance.name}.")
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        json.dump(data, file)
+    os.rename(path, instance.record)
+
+
+def recorded_instances() -> list[Instance]:
+    found = []
+    with contextlib.suppress(OSError):
+        for name in sorted(os.listdir(RUN)):
+            if name.endswith(".json"):
+                with contextlib.suppress(KeyError, TypeError):
+                    found.append(from_dict(read_record(Instance(name[: -len(".json")]))["instance"]))
+    return found
+
+
+def is_current(record: t.Mapping[str, t.Any], pid: int, ticks: int, digest: str, *, unchanged_since_start: bool) -> bool:
+    """Whether the process runs with what is on disk now. Pure.
+
+    Without a record of this very process (systemd started it: at boot, or after a crash), the times of the files
+    tell: what has not changed since the start is what it was started with.
+    """
+    if (record.get("pid"), record.get("ticks")) == (pid, ticks):
+        return bool(record.get("digest") == digest)
+    return unchanged_since_start
+
+
+def newest_change(paths: t.Iterable[str]) -> float:
+    """The last change of any of the files; ctime, which a restored old file cannot carry over."""
+    newest = 0.0
+    for path in paths:
+        with contextlib.suppress(OSError):
+            newest = max(newest, os.stat(path).st_ctime)
+    return newest
+
+
+def existing(paths: t.Iterable[str]) -> tuple[str, ...]:
+    return tuple(path for path in paths if os.path.lexists(path))

@@ -1,0 +1,321 @@
+# Copyright (c) 2026 clustered.openvpn contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Namespaces, veth pairs and bridges: desired state and observed state -> steps. Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+import typing as t
+from dataclasses import dataclass, replace
+
+from ansible_collections.clustered.openvpn.plugins.module_utils import _params as p
+from ansible_collections.clustered.openvpn.plugins.module_utils._observed import RTPROT_STATIC, Link, Route, View, Views
+from ansible_collections.clustered.openvpn.plugins.module_utils._plan import Step, step
+
+
+@dataclass(frozen=True)
+class Namespace:
+    """A network namespace with its loopback up."""
+
+    name: str
+    sysctls: t.Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Interface:
+    """What an interface should be. C(None) means: as it comes."""
+
+    name: str
+    netns: str
+    mac: str | None = None
+    mtu: int | None = None
+    up: bool = True
+    addresses: frozenset[str] = frozenset()
+    routes: frozenset[Route] = frozenset()
+
+
+@dataclass(frozen=True)
+class Veth:
+    """A pair."""
+
+    end: Interface
+    peer: Interface
+
+
+@dataclass(frozen=True)
+class Bridge:
+    """A bridge, the names of its ports, and its static FDB entries as (MAC, port)."""
+
+    interface: Interface
+    mcast_snooping: bool
+    ports: tuple[str, ...]
+    fdb: frozenset[tuple[str, str]]
+
+
+# --- parameters -> desired state -------------------------------------------------------------------------------------
+
+
+def namespaces_from(items: t.Sequence[dict[str, t.Any]]) -> list[Namespace]:
+    """The C(namespaces) parameter, validated."""
+    result = []
+    for i, item in enumerate(items):
+        where = f"namespaces[{i}]"
+        sysctls = {str(k): sysctl_value(v) for k, v in (item.get("sysctls") or {}).items()}
+        for key in sysctls:
+            if not key.startswith(("net.", "net/")):
+                raise p.ParameterError(f"{where}.sysctls", key, "only net.* belongs to a network namespace")
+            if ".." in key or key.startswith("/"):
+                raise p.ParameterError(f"{where}.sysctls", key, "write a key as sysctl(8) does: net.ipv4.ip_forward")
+        result.append(Namespace(p.netns_name(f"{where}.name", item["name"]), sysctls))
+    p.unique("namespaces.name", (n.name for n in result))
+    return result
+
+
+def veths_from(items: t.Sequence[dict[str, t.Any]]) -> list[Veth]:
+    """The C(veths) parameter, validated."""
+    result = [
+        Veth(_interface(f"veths[{i}]", item), _interface(f"veths[{i}].peer", item["peer"]))
+        for i, item in enumerate(items)
+    ]
+    p.unique("veths.name", ((e.netns, e.name) for v in result for e in (v.end, v.peer)))
+    return result
+
+
+def bridges_from(items: t.Sequence[dict[str, t.Any]]) -> list[Bridge]:
+    """The C(bridges) parameter, validated."""
+    result = []
+    for i, item in enumerate(items):
+        where = f"bridges[{i}]"
+        ports = tuple(p.interface_name(f"{where}.ports", name) for name in item.get("ports") or [])
+        p.unique(f"{where}.ports", ports)
+        fdb = set()
+        for j, entry in enumerate(item.get("fdb") or []):
+            if entry["port"] not in ports:
+                raise p.ParameterError(f"{where}.fdb[{j}].port", entry["port"], f"must be one of the ports {list(ports)}")
+            fdb.add((t.cast(str, p.mac(f"{where}.fdb[{j}].mac", entry["mac"], multicast=None)), entry["port"]))
+        p.unique(f"{where}.fdb.mac", (m for m, port in sorted(fdb)))
+        snooping = bool(item.get("mcast_snooping", False))
+        result.append(Bridge(_interface(where, item), snooping, ports, frozenset(fdb)))
+    p.unique("bridges.name", ((b.interface.netns, b.interface.name) for b in result))
+    return result
+
+
+def sysctl_value(value: t.Any) -> str:
+    """A sysctl's value as the kernel prints it: numbers parted by single tabs become single blanks, true is 1."""
+    return str(int(value)) if isinstance(value, bool) else " ".join(str(value).split())
+
+
+def _interface(where: str, item: dict[str, t.Any]) -> Interface:
+    routes = set()
+    for j, route in enumerate(item.get("routes") or []):
+        at = f"{where}.routes[{j}]"
+        via = p.address(f"{at}.via", route["via"]) if route.get("via") else None
+        src = p.address(f"{at}.src", route["src"]) if route.get("src") else None
+        routes.add(Route(p.destination(f"{at}.dst", route["dst"], via=via), via, src))
+    p.unique(f"{where}.routes.dst", sorted(r.dst for r in routes))
+    mtu = item.get("mtu")
+    if mtu is not None and not 68 <= mtu <= 65535:
+        raise p.ParameterError(f"{where}.mtu", mtu, "an MTU lies between 68 and 65535")
+    up = item.get("up")
+    return Interface(
+        name=p.interface_name(f"{where}.name", item["name"]),
+        netns=p.netns_name(f"{where}.netns", item.get("netns"), allow_empty=True),
+        mac=p.mac(f"{where}.mac", item.get("mac")),
+        mtu=mtu,
+        up=True if up is None else up,
+        addresses=frozenset(p.interface_address(f"{where}.addresses", a) for a in item.get("addresses") or []),
+        routes=frozenset(routes),
+    )
+
+
+# --- what must be there already --------------------------------------------------------------------------------------
+
+
+def missing(interfaces: t.Iterable[Interface], bridges: t.Iterable[Bridge], views: Views) -> list[str]:
+    """Sentences about what another task has to make first. In check mode they are warnings, else errors."""
+    result = []
+    for netns in sorted({i.netns for i in interfaces}):
+        if not views[netns].exists:
+            result.append(f"netns: {netns!r}: no such network namespace; make it first with clustered.openvpn.netns")
+    for bridge in bridges:
+        view = views[bridge.interface.netns]
+        result.extend(
+            f"bridges.ports: {name!r}: no such interface; make it first, with clustered.openvpn.veth for example"
+            for name in bridge.ports
+            if name not in view.links
+        )
+    return result
+
+
+# --- steps -----------------------------------------------------------------------------------------------------------
+
+
+def plan_namespaces(wanted: t.Iterable[Namespace], present: bool, views: Views) -> list[Step]:
+    """Steps that make the namespaces, or remove them."""
+    steps = []
+    for ns in wanted:
+        view = views[ns.name]
+        if not present:
+            if view.exists:
+                steps.append(step("netns_del", name=ns.name))
+            continue
+        if not view.exists:
+            steps.append(step("netns_add", name=ns.name))
+        loopback = view.links.get("lo")
+        if loopback is None or not loopback.up:
+            steps.append(step("link_up", ns.name, dev="lo"))
+        steps.extend(plan_sysctls(ns.name, ns.sysctls, view))
+    return steps
+
+
+def plan_sysctls(netns: str, wanted: t.Mapping[str, str], view: View) -> list[Step]:
+    """Steps that set what differs, in the order given."""
+    return [
+        step("sysctl", netns, key=key, value=value) for key, value in wanted.items() if view.sysctls.get(key) != value
+    ]
+
+
+def plan_veths(wanted: t.Iterable[Veth], present: bool, views: Views) -> list[Step]:
+    """Steps that make the pairs, or remove them. Removing one end removes both."""
+    steps = []
+    for i, veth in enumerate(wanted):
+        ends = (veth.end, veth.peer)
+        have = [views[e.netns].links.get(e.name) for e in ends]
+        for end, link in zip(ends, have):
+            _refuse_other_kind("veths" + f"[{i}].name", end, link, "veth")
+        paired = _paired(*have)
+        if not (present and paired):
+            for end, link in zip(ends, have):
+                if link is not None:
+                    steps.append(step("link_del", end.netns, dev=end.name))
+                    if paired:  # the other end went with it
+                        break
+        if not present:
+            continue
+        if not paired:
+            steps.append(_veth_add(veth))
+            have = [Link(e.name, "veth", mac=e.mac, mtu=e.mtu) for e in ends]
+        for end, link in zip(ends, have):
+            steps.extend(_plan_link(end, t.cast(Link, link)))
+        # A route needs its interface up, and an interface has carrier when both of its ends are up.
+        for end, link in zip(ends, have):
+            steps.extend(_plan_routes(end, t.cast(Link, link)))
+    return steps
+
+
+def plan_bridges(wanted: t.Iterable[Bridge], present: bool, views: Views) -> list[Step]:
+    """Steps that make the bridges, or remove them. Ports stay when their bridge goes."""
+    steps = []
+    for i, bridge in enumerate(wanted):
+        want = bridge.interface
+        view = views[want.netns]
+        have = view.links.get(want.name)
+        _refuse_other_kind(f"bridges[{i}].name", want, have, "bridge")
+        if not present:
+            if have is not None:
+                steps.append(step("link_del", want.netns, dev=want.name))
+            continue
+        if have is None:
+            snooping = int(bridge.mcast_snooping)
+            steps.append(step("bridge_add", want.netns, dev=want.name, mac=want.mac, mtu=want.mtu, snooping=snooping))
+            have = Link(want.name, "bridge", mac=want.mac, mtu=want.mtu, mcast_snooping=bridge.mcast_snooping)
+        if have.mcast_snooping != bridge.mcast_snooping:
+            steps.append(step("bridge_snooping", want.netns, dev=want.name, snooping=int(bridge.mcast_snooping)))
+        steps.extend(_plan_link(want, have))
+        steps.extend(_plan_ports(bridge, view))
+        steps.extend(_plan_routes(want, have))
+    return steps
+
+
+def _refuse_other_kind(parameter: str, want: Interface, have: Link | None, kind: str) -> None:
+    if have is not None and have.kind != kind:
+        found = f"a {have.kind}" if have.kind else "a loopback or hardware interface"
+        place = f" in namespace {want.netns}" if want.netns else ""
+        raise p.ParameterError(
+            parameter, want.name, f"this name belongs to {found}{place}; choose another, or remove that interface first"
+        )
+
+
+def _paired(a: Link | None, b: Link | None) -> bool:
+    # Both directions are compared: an index alone is unique in its own namespace only.
+    return a is not None and b is not None and a.peer_index == b.index and b.peer_index == a.index
+
+
+def _veth_add(veth: Veth) -> Step:
+    end, peer = veth.end, veth.peer
+    return step(
+        "veth_add",
+        end.netns,
+        dev=end.name,
+        mac=end.mac,
+        mtu=end.mtu,
+        peer=peer.name,
+        peer_netns=peer.netns if peer.netns != end.netns else None,
+        peer_mac=peer.mac,
+        peer_mtu=peer.mtu,
+    )
+
+
+def _plan_link(want: Interface, have: Link) -> list[Step]:
+    """MAC, MTU, addresses, up or down: just what differs."""
+    steps = []
+    if want.mac and have.mac != want.mac:
+        steps.append(step("link_mac", want.netns, dev=want.name, mac=want.mac))
+    if want.mtu and have.mtu != want.mtu:
+        steps.append(step("link_mtu", want.netns, dev=want.name, mtu=want.mtu))
+    # Added before removed: an address that others depend on (a secondary's primary) never leaves a gap.
+    steps.extend(step("addr_add", want.netns, dev=want.name, address=a) for a in sorted(want.addresses - have.addresses))
+    extra = {a for a in have.addresses - want.addresses if not _kernel_made(a)}
+    steps.extend(step("addr_del", want.netns, dev=want.name, address=a) for a in sorted(extra))
+    if want.up != have.up:
+        steps.append(step("link_up" if want.up else "link_down", want.netns, dev=want.name))
+    return steps
+
+
+def _kernel_made(address: str) -> bool:
+    ip = ipaddress.ip_interface(address)
+    return ip.version == 6 and ip.is_link_local
+
+
+def _plan_routes(want: Interface, have: Link) -> list[Step]:
+    if not want.up:
+        return []
+    # The kernel drops an interface's routes when it goes down: what was seen then does not count.
+    seen = have.routes.get(RTPROT_STATIC, frozenset()) if have.up else frozenset()
+    steps = []
+    kept = {r.dst for r in want.routes}
+    for route in sorted(seen - want.routes, key=lambda r: r.dst):
+        if route.dst not in kept:
+            steps.append(step("route_del", want.netns, dev=want.name, dst=route.dst, via=route.via, proto="static"))
+    for route in sorted(want.routes - seen, key=lambda r: (r.via is not None, r.dst)):  # direct ones first
+        steps.append(
+            step(
+                "route_replace",
+                want.netns,
+                dev=want.name,
+                dst=route.dst,
+                via=route.via,
+                src=route.src,
+                proto="static",
+            )
+        )
+    return steps
+
+
+def _plan_ports(bridge: Bridge, view: View) -> list[Step]:
+    netns, name = bridge.interface.netns, bridge.interface.name
+    steps = []
+    for link in sorted(view.links.values(), key=lambda x: x.name):
+        if link.master == name and link.name not in bridge.ports:
+            steps.append(step("link_nomaster", netns, dev=link.name))
+    for port in bridge.ports:
+        link = view.links.get(port, Link(port, None))
+        if link.master != name:
+            steps.append(step("link_master", netns, dev=port, master=name))
+            link = replace(link, fdb=frozenset())
+        wanted = {m for m, at in bridge.fdb if at == port}
+        steps.extend(step("fdb_del", netns, dev=port, mac=m) for m in sorted(link.fdb - wanted))
+        steps.extend(step("fdb_replace", netns, dev=port, mac=m) for m in sorted(wanted - link.fdb))
+    return steps

@@ -1,0 +1,87 @@
+# Copyright (c) 2026 clustered.openvpn contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The uplink: how packets for the service address reach the host and leave it. Observed state -> steps. Pure.
+
+C(uplink: routed). The NIC is no bridge port and keeps its addresses. The host answers ARP for the service address as a
+proxy, whichever members are alive, and routes what the members send.
+"""
+
+from __future__ import annotations
+
+from ansible_collections.clustered.openvpn.plugins.module_utils._cluster import Cluster
+from ansible_collections.clustered.openvpn.plugins.module_utils._observed import RTPROT_CLUSTERIP, Link, Route, View, Views
+from ansible_collections.clustered.openvpn.plugins.module_utils._plan import Step, step
+from ansible_collections.clustered.openvpn.plugins.module_utils._topology import plan_sysctls
+
+
+def host_sysctls(cluster: Cluster) -> dict[str, str]:
+    """Forwarding on the two interfaces concerned, not on all; proxy ARP without its random delay of up to 0.8 s."""
+    nic, bridge = cluster.interface, cluster.bridge
+    return {
+        f"net/ipv4/conf/{bridge}/forwarding": "1",
+        f"net/ipv4/conf/{bridge}/send_redirects": "0",
+        f"net/ipv4/conf/{nic}/forwarding": "1",
+        f"net/ipv4/neigh/{nic}/proxy_delay": "0",
+    }
+
+
+def missing(cluster: Cluster, views: Views) -> list[str]:
+    """Sentences about what must be there before the claim."""
+    links = views[""].links
+    result = [
+        f"{parameter}: {name!r}: no such interface on this host{hint}"
+        for parameter, name, hint in (
+            ("interface", cluster.interface, ""),
+            ("bridge", cluster.bridge, "; make it first with clustered.openvpn.bridge"),
+        )
+        if name not in links
+    ]
+    result.extend(
+        f"nodes.netns: {node.netns!r}: no such network namespace; make it first with clustered.openvpn.netns"
+        for node in cluster.nodes
+        if not views[node.netns].exists
+    )
+    return result
+
+
+def plan_host(cluster: Cluster, view: View) -> list[Step]:
+    """Routes and neighbours of the host. The proxy entry is last: from then on the world sends packets here."""
+    address, bridge, nic = cluster.address, cluster.bridge, cluster.interface
+    inner, outer = _link(view, bridge), _link(view, nic)
+    steps = plan_sysctls("", host_sysctls(cluster), view)
+    if inner.neighbours.get(address) != cluster.clustermac:
+        steps.append(step("neigh_replace", dev=bridge, address=address, lladdr=cluster.clustermac))
+    if Route(f"{address}/32") not in inner.routes.get(RTPROT_CLUSTERIP, frozenset()):
+        steps.append(step("route_replace", dev=bridge, dst=f"{address}/32", via=None, src=None, proto=RTPROT_CLUSTERIP))
+    if address not in outer.proxies:
+        steps.append(step("proxy_add", dev=nic, address=address))
+    return steps
+
+
+def plan_no_host(cluster: Cluster, view: View) -> list[Step]:
+    """The same, taken back; the proxy entry first."""
+    address, bridge, nic = cluster.address, cluster.bridge, cluster.interface
+    inner, outer = _link(view, bridge), _link(view, nic)
+    steps = []
+    if address in outer.proxies:
+        steps.append(step("proxy_del", dev=nic, address=address))
+    if Route(f"{address}/32") in inner.routes.get(RTPROT_CLUSTERIP, frozenset()):
+        steps.append(step("route_del", dev=bridge, dst=f"{address}/32", via=None, proto=RTPROT_CLUSTERIP))
+    if address in inner.neighbours:
+        steps.append(step("neigh_del", dev=bridge, address=address))
+    return steps
+
+
+def plan_member(cluster: Cluster, view: View, present: bool) -> list[Step]:
+    """The service address on a member's loopback; the drop rule is there before it, and goes after it."""
+    address = f"{cluster.address}/32"
+    have = address in _link(view, "lo").addresses
+    if have == present:
+        return []
+    return [step("addr_add" if present else "addr_del", view.netns, dev="lo", address=address)]
+
+
+def _link(view: View, name: str) -> Link:
+    return view.links.get(name, Link(name, None))

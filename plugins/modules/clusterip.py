@@ -1,0 +1,255 @@
+#!/usr/bin/python
+# Copyright (c) 2026 clustered.openvpn contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: clusterip
+short_description: One service address for several nodes, each owning some of the hash's results
+version_added: 0.1.0
+description:
+  - Makes the members of a cluster, network namespaces behind a bridge, serve one address. A hash of the client's address names a
+    bucket, and each bucket is owned by one node, which gets the packet. The words are those of the kernel's own C(CLUSTERIP) target.
+  - Buckets can be added to a node and released from it while traffic flows. A move is one atomic transaction, and nothing else is
+    touched.
+  - The host answers ARP for the address as a proxy, so the address is reachable whichever members are alive. The NIC keeps its
+    addresses and is no port of a bridge.
+  - In each member, packets for the address that belong to no service are dropped. Ping is answered, by the owner of the bucket.
+options:
+  name:
+    description: Name of the cluster. The nftables tables are called C(clustered_openvpn_NAME).
+    type: str
+    required: true
+  address:
+    description:
+      - The service address, IPv4. No interface of the host may carry it.
+    type: str
+    required: true
+  interface:
+    description: The NIC on which clients arrive.
+    type: str
+    required: true
+  bridge:
+    description: The internal bridge on which the nodes are.
+    type: str
+    required: true
+  uplink:
+    description: How the NIC feeds the nodes. V(routed) leaves the NIC as it is.
+    type: str
+    choices: [routed]
+    default: routed
+  distribution:
+    description: V(steer) looks up the owner once on the host, and forwards the frame to it alone.
+    type: str
+    choices: [steer]
+    default: steer
+  engine:
+    description: What evaluates the hash in the kernel.
+    type: str
+    choices: [nftables]
+    default: nftables
+  hashmode:
+    description: What is hashed. V(sourceip) is the client's address.
+    type: str
+    choices: [sourceip]
+    default: sourceip
+  hash_init:
+    description: The seed of the hash, a number of 32 bits. The same on all hosts that share an address.
+    type: int
+    default: 0
+  clustermac:
+    description:
+      - The multicast MAC address of the cluster. What the host itself sends to the service address carries it until its owner is looked up.
+      - V(03:00) and the last four bytes of the address when left out.
+    type: str
+  total_nodes:
+    description: The number of buckets. More than nodes, so that buckets can be weighted and moved.
+    type: int
+    default: 256
+  nodes:
+    description: The nodes of this host.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      netns:
+        description: The namespace of the node.
+        type: str
+        required: true
+      mac:
+        description: The MAC address of the node's interface on the bridge.
+        type: str
+        required: true
+      local_nodes:
+        description: The buckets that O(claims) speaks of, each between 1 and O(total_nodes).
+        type: list
+        elements: int
+  services:
+    description: What is served at the address. Everything else is dropped, but for ping and errors about these flows.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      protocol:
+        description: The transport protocol.
+        type: str
+        choices: [udp, tcp]
+        required: true
+      port:
+        description: The port.
+        type: int
+        required: true
+  claims:
+    description:
+      - What O(nodes[].local_nodes) means.
+      - V(exact) makes the nodes own just those buckets.
+      - V(add) gives them those buckets, whoever owns them now. V(release) takes those buckets from them, where they still own them.
+        Other buckets stay as they are.
+      - V(keep) leaves every bucket with its owner.
+    type: str
+    choices: [exact, add, release, keep]
+    default: exact
+  state:
+    description:
+      - V(present) makes what is missing and repairs what differs.
+      - V(absent) removes the tables, the address, the proxy entry, the neighbour entry and the route. Forwarding on the NIC
+        stays on, since others may rely on it by then.
+    type: str
+    choices: [present, absent]
+    default: present
+extends_documentation_fragment:
+  - clustered.openvpn.kernel
+seealso:
+  - module: clustered.openvpn.clusterip_info
+  - module: clustered.openvpn.bridge
+notes:
+  - The bridge needs a static FDB entry for each node's MAC address, as R(clustered.openvpn.bridge,ansible_collections.clustered.openvpn.bridge_module)
+    makes it. Without one it floods, and every member gets every packet.
+"""
+
+EXAMPLES = r"""
+- name: Two members share 192.0.2.10
+  clustered.openvpn.clusterip:
+    name: vpn
+    address: 192.0.2.10
+    interface: eth1
+    bridge: br-vpn
+    hash_init: 0x1234
+    total_nodes: 4
+    services:
+      - protocol: udp
+        port: 1194
+    nodes:
+      - netns: vpn1
+        mac: 02:00:00:00:01:01
+        local_nodes: [1, 2]
+      - netns: vpn2
+        mac: 02:00:00:00:01:02
+        local_nodes: [3, 4]
+
+- name: The second member takes over bucket 2, traffic flowing
+  clustered.openvpn.clusterip:
+    name: vpn
+    address: 192.0.2.10
+    interface: eth1
+    bridge: br-vpn
+    hash_init: 0x1234
+    total_nodes: 4
+    services:
+      - protocol: udp
+        port: 1194
+    nodes:
+      - netns: vpn1
+        mac: 02:00:00:00:01:01
+        local_nodes: []
+      - netns: vpn2
+        mac: 02:00:00:00:01:02
+        local_nodes: [2]
+    claims: add
+"""
+
+RETURN = r"""
+commands:
+  description: The changes, as an administrator would type them. Empty when nothing was to do.
+  type: list
+  elements: str
+  returned: success
+  sample: [ip neigh add proxy 192.0.2.10 dev eth1]
+moved:
+  description: The number of buckets whose owner changed, counting those that had none or have none now.
+  type: int
+  returned: success
+  sample: 1
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.clustered.openvpn.plugins.module_utils import _cluster, _clusterip, _module, _uplink
+from ansible_collections.clustered.openvpn.plugins.module_utils._params import ParameterError
+
+ARGUMENT_SPEC = {
+    "name": {"type": "str", "required": True},
+    "address": {"type": "str", "required": True},
+    "interface": {"type": "str", "required": True},
+    "bridge": {"type": "str", "required": True},
+    "uplink": {"type": "str", "choices": ["routed"], "default": "routed"},
+    "distribution": {"type": "str", "choices": ["steer"], "default": "steer"},
+    "engine": {"type": "str", "choices": ["nftables"], "default": "nftables"},
+    "hashmode": {"type": "str", "choices": ["sourceip"], "default": "sourceip"},
+    "hash_init": {"type": "int", "default": 0},
+    "clustermac": {"type": "str"},
+    "total_nodes": {"type": "int", "default": 256},
+    "nodes": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "netns": {"type": "str", "required": True},
+            "mac": {"type": "str", "required": True},
+            "local_nodes": {"type": "list", "elements": "int"},
+        },
+    },
+    "services": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "protocol": {"type": "str", "choices": ["udp", "tcp"], "required": True},
+            "port": {"type": "int", "required": True},
+        },
+    },
+    "claims": {"type": "str", "choices": ["exact", "add", "release", "keep"], "default": "exact"},
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+}
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
+    present = module.params["state"] == "present"
+    try:
+        cluster = _cluster.cluster_from(module.params)
+    except ParameterError as exc:
+        module.fail_json(msg=str(exc))
+    moved = None
+
+    def plan(kernel: _module.Kernel) -> _module.Planned:
+        nonlocal moved
+        views = kernel.observe(
+            ["", *(node.netns for node in cluster.nodes)],
+            sysctls={"": _uplink.host_sysctls(cluster)},
+            proxies=[(cluster.interface, cluster.address)],
+        )
+        listings = kernel.tables(_clusterip.tables_of(cluster), views)
+        if moved is None:  # the first look: after the change there is nothing left to move
+            moved = _clusterip.moved(cluster, present, listings)
+        missing = _uplink.missing(cluster, views) if present else []
+        steps = _clusterip.plan(cluster, present, views, listings)
+        return _module.Planned(steps, missing, {"moved": moved})
+
+    _module.run(module, plan)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+#!/usr/bin/python
+# Copyright (c) 2026 clustered.openvpn contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: clusterip_info
+short_description: What the kernel holds of a cluster
+version_added: 0.1.0
+description:
+  - Reads the nftables tables of this collection, and tells the service address, the hash and the owners of the buckets as the kernel
+    really has them.
+options:
+  name:
+    description: Name of a cluster. All clusters of the host when left out.
+    type: str
+extends_documentation_fragment:
+  - clustered.openvpn.kernel
+attributes:
+  diff_mode:
+    support: N/A
+    details: It changes nothing.
+seealso:
+  - module: clustered.openvpn.clusterip
+"""
+
+EXAMPLES = r"""
+- name: See who owns what
+  clustered.openvpn.clusterip_info:
+  register: result
+
+- name: Show the owners of the cluster vpn
+  ansible.builtin.debug:
+    var: result.clusters.vpn.owners
+"""
+
+RETURN = r"""
+clusters:
+  description: The clusters by their names. Empty when the host has none.
+  type: dict
+  returned: success
+  contains:
+    address:
+      description: The service address.
+      type: str
+    total_nodes:
+      description: The number of buckets.
+      type: int
+    hash_init:
+      description: The seed of the hash.
+      type: int
+    owners:
+      description: The buckets that each MAC address owns.
+      type: dict
+    unowned:
+      description: Buckets that nobody on this host owns.
+      type: list
+      elements: int
+  sample:
+    vpn:
+      address: 192.0.2.10
+      total_nodes: 4
+      hash_init: 4660
+      owners:
+        "02:00:00:00:01:01": [1, 2]
+        "02:00:00:00:01:02": [3, 4]
+      unowned: []
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.clustered.openvpn.plugins.module_utils import _cluster, _module, _nft
+from ansible_collections.clustered.openvpn.plugins.module_utils._engines import nftables
+from ansible_collections.clustered.openvpn.plugins.module_utils._params import ParameterError
+
+PREFIX = _cluster.table_name("")
+
+
+def cluster_facts(listing: list) -> dict:
+    """What a listed table says of its cluster. A table whose rules were damaged has no address, total and seed."""
+    held = nftables.held_by(listing)
+    owners: dict = {}
+    for bucket, mac in sorted(held.items()):
+        owners.setdefault(mac, []).append(bucket)
+    facts = nftables.hash_in(listing) or {"address": None, "total_nodes": 0, "hash_init": None}
+    unowned = [b for b in range(1, facts["total_nodes"] + 1) if b not in held]
+    return {**facts, "owners": owners, "unowned": unowned}
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec={"name": {"type": "str"}}, supports_check_mode=True)
+    only = module.params["name"]
+    try:
+        if only is not None:
+            _cluster.cluster_name("name", only)
+        with _module.opened(module):
+            names = [
+                table[len(PREFIX) :]
+                for family, table in _nft.list_tables()
+                if family == "netdev" and table.startswith(PREFIX)
+            ]
+            clusters = {
+                name: cluster_facts(_nft.list_table("netdev", _cluster.table_name(name)) or [])
+                for name in sorted(names)
+                if only in (None, name)
+            }
+    except (ParameterError, _nft.NftError) as exc:
+        module.fail_json(msg=str(exc))
+    module.exit_json(changed=False, clusters=clusters)
+
+
+if __name__ == "__main__":
+    main()

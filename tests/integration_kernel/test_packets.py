@@ -1,0 +1,294 @@
+# Copyright (c) 2026 clustered.openvpn contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Packets through a cluster of namespaces: who takes them, and who must not."""
+
+from __future__ import annotations
+
+import random
+import socket
+import struct
+import subprocess
+import typing as t
+
+import pytest
+from ansible_collections.clustered.openvpn.plugins.filter.cluster import bucket, bucket_member, cluster_layout
+from ansible_collections.clustered.openvpn.plugins.module_utils import _ruleset
+from ansible_collections.clustered.openvpn.plugins.module_utils._cluster import Cluster, Node
+from ansible_collections.clustered.openvpn.plugins.module_utils._engines import nftables
+
+from .world import Echo, World, ask_tcp, ask_udp, sh, within
+
+PORT = 1194
+ADDRESS = "192.0.2.10"
+
+
+class Built:
+    """A cluster made by the modules, as the role makes it, with an echo service instead of OpenVPN."""
+
+    def __init__(self, world: World, members: int, name: str = "vpn", address: str = ADDRESS, **wanted: t.Any):
+        self.world = world
+        self.layout = cluster_layout(
+            {
+                "name": name,
+                "address": address,
+                "interface": "nic0",
+                "members": [{"name": f"{world.prefix}-{name[0]}{i + 1}", "number": i + 1} for i in range(members)],
+                "instances": [{"name": "udp", "protocol": "udp", "port": PORT, "pool": wanted.pop("pool", "10.8.0.0/16")}],
+                "slice_prefix": 24,
+                "internal_network": wanted.pop("internal_network", "10.255.0.0/22"),
+                "total_nodes": 256,
+                "hash_init": 0x1234,
+                "clustermac": "",
+            }
+        )
+        # ve-NAME has room for short names only, and ours have the prefix of the test run.
+        for i, (veth, fdb) in enumerate(zip(self.layout["veths"], self.layout["bridges"][0]["fdb"])):
+            veth["name"] = fdb["port"] = self.layout["bridges"][0]["ports"][i] = f"ve-{name}{i}"
+        self.layout["cluster"]["services"].append({"protocol": "tcp", "port": PORT})
+        self.names = [m["name"] for m in self.layout["members"]]
+        self.owners = {m["name"]: m["local_nodes"] for m in self.layout["members"]}
+        self.echoes: dict[str, Echo] = {}
+
+    def build(self, **clusterip: t.Any) -> list[bool]:
+        """Run the modules; what each says about 'changed'."""
+        parts = self.layout
+        results = [
+            self.world.module("netns", namespaces=parts["namespaces"]),
+            self.world.module("veth", veths=parts["veths"]),
+            self.world.module("bridge", bridges=parts["bridges"]),
+            self.world.module("clusterip", name=parts["name"], nodes=parts["nodes"], **parts["cluster"], **clusterip),
+        ]
+        return [r["changed"] for r in results]
+
+    def serve(self) -> None:
+        """An echo service in every member."""
+        for name in self.names:
+            self.echoes[name] = Echo(name, self.layout["cluster"]["address"], PORT)
+
+    def owner(self, client: str) -> str | None:
+        """The member that the filter predicts."""
+        return bucket_member(client, self.owners, 256, 0x1234)
+
+
+@pytest.fixture
+def cluster(world: World) -> t.Iterator[Built]:
+    """Three members and 24 clients."""
+    world.lan(24)
+    built = Built(world, 3)
+    built.build()
+    built.serve()
+    yield built
+    for echo in built.echoes.values():
+        echo.stop()
+
+
+def client_address(i: int) -> str:
+    """The address of the world's client number i, from 0."""
+    return f"192.0.2.{101 + i}"
+
+
+def clients_of(built: Built) -> list[tuple[str, str]]:
+    """(namespace, address) of every client."""
+    return [(built.world.name(f"c{i + 1}"), client_address(i)) for i in range(24)]
+
+
+def test_every_client_is_served_by_the_member_that_the_filter_predicts(cluster: Built) -> None:
+    predicted = [cluster.owner(address) for _netns, address in clients_of(cluster)]
+    assert set(predicted) == set(cluster.names), "the clients are to fall on all members"
+    for (netns, _address), owner in zip(clients_of(cluster), predicted):
+        assert ask_udp(netns, ADDRESS, PORT) == [owner]
+        assert ask_udp(netns, ADDRESS, PORT, size=3000) == [owner], "in fragments"
+        assert ask_tcp(netns, ADDRESS, PORT) == owner
+
+
+def test_the_host_itself_reaches_the_service(cluster: Built) -> None:
+    host = cluster.world.host
+    owner = cluster.owner("10.255.0.1")
+    assert ask_udp(host, ADDRESS, PORT) == [owner]
+    assert ask_udp(host, ADDRESS, PORT, size=3000) == [owner]
+    assert ask_tcp(host, ADDRESS, PORT) == owner
+
+
+def test_nothing_else_answers_at_the_service_address(cluster: Built) -> None:
+    client = cluster.world.name("c1")
+    assert ask_udp(client, ADDRESS, PORT + 1, timeout=0.3) == []
+    assert ask_tcp(client, ADDRESS, PORT + 1, timeout=0.3) is None
+    replies = sh(f"ping -c 3 -i 0.2 -W 1 {ADDRESS}", client)
+    assert "3 packets transmitted, 3 received" in replies
+    assert "DUP" not in replies
+
+
+def test_a_frame_reaches_one_member_only(cluster: Built) -> None:
+    before = {name: rx_packets(name) for name in cluster.names}
+    sh(f"ping -q -c 100 -i 0.002 -W 1 {ADDRESS}", cluster.world.name("c1"))
+    received = {name: rx_packets(name) - before[name] for name in cluster.names}
+    owner = t.cast(str, cluster.owner(client_address(0)))
+    assert received.pop(owner) >= 100
+    assert max(received.values()) < 20, "the others may see a broadcast now and then, no more"
+
+
+def rx_packets(netns: str) -> int:
+    """Packets received on eth0."""
+    line = next(x for x in sh("cat /proc/net/dev", netns).splitlines() if x.strip().startswith("eth0:"))
+    return int(line.split(":")[1].split()[1])
+
+
+def test_a_deleted_member_takes_only_its_own_clients_with_it(cluster: Built) -> None:
+    world = cluster.world
+    dead = cluster.names[0]
+    cluster.echoes.pop(dead).stop()
+    sh(f"ip netns del {dead}")
+    for netns, _address in clients_of(cluster):
+        sh("ip neigh flush all", netns)
+    outage = {address for netns, address in clients_of(cluster) if ask_udp(netns, ADDRESS, PORT, timeout=0.3) == []}
+    assert outage == {address for _netns, address in clients_of(cluster) if cluster.owner(address) == dead}
+    for netns, _address in clients_of(cluster):
+        assert "lladdr" in sh(f"ip neigh show {ADDRESS}", netns), "ARP is answered for everybody"
+
+    assert any(cluster.build())
+    cluster.echoes[dead] = Echo(dead, ADDRESS, PORT)
+    assert [ask_udp(netns, ADDRESS, PORT) for netns, _address in clients_of(cluster)] == [
+        [cluster.owner(address)] for _netns, address in clients_of(cluster)
+    ]
+    assert cluster.build() == [False] * 4
+    assert world.module("clusterip_info")["clusters"]["vpn"]["unowned"] == []
+
+
+def test_an_icmp_error_reaches_the_member_of_the_client_that_it_is_about(cluster: Built) -> None:
+    """A router tells ADDRESS that its packet to a client was too big: the client's member must hear it."""
+    router = cluster.world.name("c1")
+    for i in (2, 5, 9, 17):
+        owner = t.cast(str, cluster.owner(client_address(i)))
+        learn_path_mtu(router, client_address(i), mtu=1300)
+        knowing = [n for n in cluster.names if "mtu 1300" in sh(f"ip route get {client_address(i)}", n)]
+        assert knowing == [owner]
+
+
+def learn_path_mtu(router: str, client: str, mtu: int) -> None:
+    """Send, as a router would, 'fragmentation needed' about a datagram from ADDRESS to a client."""
+    inner = ip_header(ADDRESS, client, 17, 28) + struct.pack("!HHHH", PORT, 40000, 8, 0)
+    icmp = struct.pack("!BBHHH", 3, 4, 0, 0, mtu) + inner
+    icmp = icmp[:2] + struct.pack("!H", checksum(icmp)) + icmp[4:]
+    with within(router), socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as sock:
+        sock.sendto(icmp, (ADDRESS, 0))
+
+
+def checksum(data: bytes) -> int:
+    """The Internet checksum of an even number of bytes."""
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total = (total >> 16) + (total & 0xFFFF)
+    return ~(total + (total >> 16)) & 0xFFFF
+
+
+def ip_header(source: str, destination: str, protocol: int, length: int) -> bytes:
+    """An IPv4 header with its checksum."""
+    fields = (0x45, 0, length, 0, 0x4000, 64, protocol, 0, socket.inet_aton(source), socket.inet_aton(destination))
+    header = struct.pack("!BBHHHBBH4s4s", *fields)
+    return header[:10] + struct.pack("!H", checksum(header)) + header[12:]
+
+
+def test_buckets_move_while_traffic_flows_and_nothing_is_lost(cluster: Built) -> None:
+    world, client = cluster.world, cluster.world.name("c1")
+    number = bucket(client_address(0), 256, 0x1234)
+    first = t.cast(str, cluster.owner(client_address(0)))
+    second = next(n for n in cluster.names if n != first)
+    nodes = {n["netns"]: n for n in cluster.layout["nodes"]}
+    common = {"name": "vpn", **cluster.layout["cluster"]}
+    ping = ["nsenter", f"--net=/run/netns/{client}", "ping", "-q", "-i", "0.002", "-c", "2000", "-W", "2", ADDRESS]
+    with subprocess.Popen(ping, stdout=subprocess.PIPE, text=True) as flood:
+        for owner in (second, first, second):
+            result = world.module("clusterip", nodes=[{**nodes[owner], "local_nodes": [number]}], claims="add", **common)
+            assert result["moved"] == 1
+            assert len(result["commands"]) == 1
+            assert ask_udp(client, ADDRESS, PORT) == [owner]
+        output, _ = flood.communicate(timeout=30)
+    assert "2000 packets transmitted, 2000 received, 0% packet loss" in output
+    released = world.module("clusterip", nodes=[{**nodes[first], "local_nodes": [number]}], claims="release", **common)
+    assert not released["changed"], "a bucket is not taken from somebody who is not named"
+    assert world.module("clusterip", nodes=[{**nodes[second], "local_nodes": [number]}], claims="release", **common)["changed"]
+    assert ask_udp(client, ADDRESS, PORT, timeout=0.3) == []
+    assert world.module("clusterip_info")["clusters"]["vpn"]["unowned"] == [number]
+
+
+def test_two_clusters_on_one_host_do_not_disturb_each_other(world: World) -> None:
+    world.lan(12)
+    one = Built(world, 2)
+    two = Built(world, 2, "second", "192.0.2.20", pool="10.18.0.0/16", internal_network="10.251.0.0/22")
+    for built in (one, two):
+        built.build()
+        built.serve()
+    try:
+        for built in (one, two):
+            assert built.build() == [False] * 4
+        for i in range(12):
+            assert ask_udp(world.name(f"c{i + 1}"), ADDRESS, PORT) == [one.owner(client_address(i))]
+            assert ask_udp(world.name(f"c{i + 1}"), "192.0.2.20", PORT) == [two.owner(client_address(i))]
+        world.module("clusterip", name="second", state="absent", nodes=two.layout["nodes"], **two.layout["cluster"])
+        assert ask_udp(world.name("c1"), "192.0.2.20", PORT, timeout=0.3) == []
+        assert ask_udp(world.name("c1"), ADDRESS, PORT) == [one.owner(client_address(0))]
+    finally:
+        for built in (one, two):
+            for echo in built.echoes.values():
+                echo.stop()
+
+
+@pytest.mark.parametrize("total", [2, 7, 16, 256])
+def test_filter_and_kernel_agree_on_ten_thousand_addresses(world: World, total: int) -> None:
+    """The rules of the engine on a host; frames with random sources go in, their destination MAC names the bucket."""
+    client = world.netns("client")
+    host = world.netns("host")
+    sink = world.netns("sink")
+    seed = random.randrange(2**32)
+    sh(f"ip -n {host} link add nic0 type veth peer name eth0 netns {client}; ip -n {host} link set nic0 up")
+    sh(f"ip -n {client} link set eth0 up; ip -n {host} link add br0 type bridge mcast_snooping 0")
+    sh(f"ip -n {host} link add port type veth peer name eth0 netns {sink}; ip -n {host} link set port master br0 up")
+    sh(f"ip -n {host} link set br0 up; ip -n {sink} link set eth0 up")
+    macs = {number: f"02:00:00:00:{number >> 8:02x}:{number & 255:02x}" for number in range(1, total + 1)}
+    nodes = tuple(Node(f"n{number}", mac, (number,)) for number, mac in macs.items())
+    cluster = Cluster("t", ADDRESS, "nic0", "br0", "03:00:00:00:00:01", "sourceip", seed, total, nodes, (), "exact")
+    lines = [line for table in nftables.host_tables(cluster, {}) for line in _ruleset.plan_table(table, None)]
+    sh("nft -f - <<'EOF'\n" + "\n".join(lines) + "\nEOF", host)
+
+    rng = random.Random(total)
+    addresses = {str_address(rng.randrange(0x01000000, 0xE0000000)) for _ in range(10_000)}
+    seen = deliver(client, sink, addresses, set(macs.values()))
+    wrong = {a: seen.get(a) for a in addresses if seen.get(a) != macs[bucket(a, total, seed)]}
+    assert wrong == {}
+    counts = [list(seen.values()).count(mac) for mac in macs.values()]
+    print(f"{total} buckets: max/mean {max(counts) * total / len(addresses):.2f}")
+
+
+def str_address(number: int) -> str:
+    """An IPv4 address as text."""
+    return socket.inet_ntoa(struct.pack("!I", number))
+
+
+def deliver(client: str, sink: str, addresses: t.Iterable[str], macs: set[str]) -> dict[str, str]:
+    """Send a datagram from each address; source address -> destination MAC of the frame that came out."""
+    with within(sink):
+        receiver = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800))
+        receiver.bind(("eth0", 0x0800))
+        receiver.setsockopt(socket.SOL_SOCKET, 33, 64 << 20)  # SO_RCVBUFFORCE
+        receiver.settimeout(2)
+    with within(client):
+        sender = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+        sender.bind(("eth0", 0))
+    seen: dict[str, str] = {}
+    with receiver, sender:
+        frame_head = b"\xff" * 6 + b"\x02\x00\x00\x00\xff\xff" + b"\x08\x00"
+        pending = list(addresses)
+        while pending:
+            for address in pending[:200]:
+                packet = ip_header(address, ADDRESS, 17, 28) + struct.pack("!HHHH", 1, PORT, 8, 0)
+                sender.send(frame_head + packet)
+            for _ in pending[:200]:
+                frame = receiver.recv(2048)
+                mac = ":".join(f"{byte:02x}" for byte in frame[:6])
+                source = socket.inet_ntoa(frame[26:30])
+                assert mac in macs, frame
+                assert source not in seen, f"{source} came twice"
+                seen[source] = mac
+            del pending[:200]
+    return seen

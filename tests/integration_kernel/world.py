@@ -1,0 +1,164 @@
+# Copyright (c) 2026 clustered.openvpn contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A network to test in: a host, a switch and clients, each a namespace of this test run alone.
+
+The host's namespace stands for the machine: modules run inside it by C(nsenter --net), so the machine's own network is
+never touched. Names of namespaces are global, so every test run has its own prefix.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import typing as t
+from pathlib import Path
+
+MODULE_RUNNER = Path(__file__).parent / "run_module.py"
+
+
+def sh(command: str, netns: str = "", *, check: bool = True, timeout: float = 30) -> str:
+    """Run a shell command in a namespace; its output, stripped."""
+    args = ["nsenter", f"--net=/run/netns/{netns}"] if netns else []
+    done = subprocess.run([*args, "bash", "-c", command], capture_output=True, text=True, timeout=timeout, check=False)
+    if check and done.returncode != 0:
+        raise AssertionError(f"{command!r} in {netns!r} ended with {done.returncode}: {done.stderr}{done.stdout}")
+    return done.stdout.strip()
+
+
+@contextlib.contextmanager
+def within(netns: str) -> t.Iterator[None]:
+    """Be in a namespace: sockets made there stay there."""
+    from pyroute2 import netns as namespaces
+
+    home = os.open("/proc/self/ns/net", os.O_RDONLY)
+    namespaces.setns(netns, flags=0)
+    try:
+        yield
+    finally:
+        namespaces.setns(home)
+        os.close(home)
+
+
+class ModuleFailed(AssertionError):
+    """A module said failed."""
+
+
+class World:
+    """Namespaces with one prefix; everything of that prefix goes at the end."""
+
+    def __init__(self, prefix: str):
+        self.prefix = prefix
+        self.host = self.name("host")
+
+    def name(self, short: str) -> str:
+        """The full name of a namespace."""
+        return f"{self.prefix}-{short}"
+
+    def netns(self, short: str) -> str:
+        """Make a namespace with loopback up."""
+        name = self.name(short)
+        sh(f"ip netns add {name} && ip -n {name} link set lo up")
+        return name
+
+    def lan(self, clients: int = 0, subnet: str = "192.0.2") -> list[str]:
+        """A host with NIC nic0 (.2) on a switch, and clients c1… (.101…) on it; the clients' names."""
+        switch = self.netns("switch")
+        self.netns("host")
+        sh(f"ip -n {switch} link add br0 type bridge mcast_snooping 0 && ip -n {switch} link set br0 up")
+        self.plug(self.host, "nic0", f"{subnet}.2/24")
+        names = []
+        for i in range(1, clients + 1):
+            names.append(self.netns(f"c{i}"))
+            self.plug(names[-1], "eth0", f"{subnet}.{100 + i}/24")
+        return names
+
+    def plug(self, netns: str, interface: str, address: str) -> None:
+        """A cable from a namespace to the switch."""
+        switch = self.name("switch")
+        port = f"p{len(sh(f'ip -n {switch} -br link').splitlines())}"
+        sh(
+            f"ip -n {switch} link add {port} type veth peer name {interface} netns {netns}"
+            f" && ip -n {switch} link set {port} master br0 up"
+            f" && ip -n {netns} addr add {address} dev {interface} && ip -n {netns} link set {interface} up"
+        )
+
+    def module(self, module: str, /, *, check: bool = False, **args: t.Any) -> dict[str, t.Any]:
+        """Run a module of the collection on the host, as Ansible does; its result. Raises ModuleFailed."""
+        args.update(_ansible_check_mode=check, _ansible_diff=True)
+        done = subprocess.run(
+            ["nsenter", f"--net=/run/netns/{self.host}", sys.executable, str(MODULE_RUNNER), module],
+            input=json.dumps(args),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        try:
+            result = json.loads(done.stdout)
+        except ValueError as exc:
+            raise AssertionError(f"{module}: no JSON: {done.stdout}{done.stderr}") from exc
+        if result.get("failed"):
+            raise ModuleFailed(result["msg"])
+        return result
+
+    def remove(self) -> None:
+        """End every process of ours and remove every namespace of ours."""
+        for name in sh("ip netns list | cut -d' ' -f1").split():
+            if name.startswith(self.prefix + "-"):
+                for pid in sh(f"ip netns pids {name}", check=False).split():
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(int(pid), 9)
+                sh(f"ip netns del {name}", check=False)
+
+
+class Echo:
+    """A UDP and TCP service in a namespace that answers with the namespace's name; ends with the object."""
+
+    def __init__(self, netns: str, address: str, port: int):
+        self.process = subprocess.Popen(
+            ["nsenter", f"--net=/run/netns/{netns}", sys.executable, str(Path(__file__).parent / "echo.py")]
+            + [address, str(port), netns],
+            stdout=subprocess.PIPE,
+        )
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == b"ready\n"
+
+    def stop(self) -> None:
+        """End it."""
+        self.process.kill()
+        self.process.wait()
+
+
+def ask_udp(netns: str, address: str, port: int, *, size: int = 0, timeout: float = 1.0) -> list[str]:
+    """Who answers a datagram: the names of all that do. One that is answered is waited a moment longer for a second."""
+    with within(netns), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(timeout)
+        sock.sendto(b"?".ljust(size or 1, b"."), (address, port))
+        answers = []
+        with contextlib.suppress(TimeoutError, ConnectionRefusedError):
+            while True:
+                data = sock.recv(65536)
+                assert len(data) >= size, "an answer is as long as its question"
+                answers.append(data.rstrip(b".").decode())
+                sock.settimeout(0.05)
+    return answers
+
+
+def ask_tcp(netns: str, address: str, port: int, *, timeout: float = 1.0) -> str | None:
+    """Who answers a connection: a name, "" for a refusal, None for silence."""
+    with within(netns), socket.socket() as sock:
+        sock.settimeout(timeout)
+        try:
+            sock.connect((address, port))
+            sock.sendall(b"?")
+            return sock.recv(65536).decode()
+        except ConnectionRefusedError:
+            return ""
+        except OSError:
+            return None
