@@ -50,6 +50,15 @@ class Cluster:
     claims: str
 
     @property
+    def routed_mac(self) -> str:
+        """What the host's own packets for the address carry until their owner is looked up: clustermac as a unicast.
+
+        Nobody has it, so without our rules the bridge drops such a frame. A multicast would reach every member.
+        """
+        first, rest = self.clustermac[:2], self.clustermac[2:]
+        return f"{int(first, 16) & ~1:02x}{rest}"
+
+    @property
     def table(self) -> str:
         """The name of our nftables tables, in every namespace."""
         return table_name(self.name)

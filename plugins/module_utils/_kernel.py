@@ -127,6 +127,7 @@ class Kernel:
             info = msg.get_attr("IFLA_LINKINFO")
             kind = info.get_attr("IFLA_INFO_KIND") if info else None
             data = info.get_attr("IFLA_INFO_DATA") if info and kind == "bridge" else None
+            port = info.get_attr("IFLA_INFO_SLAVE_DATA") if info and msg.get_attr("IFLA_MASTER") else None
             links[names[index]] = Link(
                 name=names[index],
                 kind=kind,
@@ -137,6 +138,8 @@ class Kernel:
                 master=names.get(msg.get_attr("IFLA_MASTER")),
                 peer_index=msg.get_attr("IFLA_LINK") if kind == "veth" else None,
                 mcast_snooping=bool(data.get_attr("IFLA_BR_MCAST_SNOOPING")) if data else None,
+                flood=_port_flag(port, "IFLA_BRPORT_UNICAST_FLOOD"),
+                learning=_port_flag(port, "IFLA_BRPORT_LEARNING"),
                 addresses=frozenset(addresses.get(index, ())),
                 routes={proto: frozenset(found) for proto, found in routes.get(index, {}).items()},
                 neighbours=neighbours.get(index, {}),
@@ -229,6 +232,10 @@ class Kernel:
 
     def _bridge_snooping(self, step: Step) -> None:
         self._link(step, "set", kind="bridge", br_mcast_snooping=step.args["snooping"])
+
+    def _port_set(self, step: Step) -> None:
+        flags = {"unicast_flood": int(step.args["flood"] == "on"), "learning": int(step.args["learning"] == "on")}
+        self._handle(step.netns).brport("set", index=self._index(step.netns, step.args["dev"]), **flags)
 
     def _addr_add(self, step: Step) -> None:
         self._addr(step, "add")
@@ -354,6 +361,12 @@ def _read_sysctl(key: str) -> str | None:
             return " ".join(file.read().split())
     except FileNotFoundError:
         return None
+
+
+def _port_flag(port: t.Any, name: str) -> bool:
+    # The attributes of other kinds of masters (a bond's) are no port's: they have no such getter or no such name.
+    value = port.get_attr(name) if hasattr(port, "get_attr") else None
+    return True if value is None else bool(value)
 
 
 def _route(msg: t.Any, family: int) -> Route:

@@ -76,6 +76,9 @@ def layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None
                 "name": bridge,
                 "mac": member_mac(name, "bridge"),
                 "addresses": [f"{gateway}/{internal.prefixlen}"],
+                # Every address is known: a member that is gone must not have its frames shown to all the others.
+                "flood": False,
+                "learning": False,
                 "ports": [_host_end(m) for m in members],
                 "fdb": [{"mac": m["mac"], "port": _host_end(m)} for m in members],
                 "routes": [

@@ -124,7 +124,7 @@ class Lifecycle:
             seen.pid,
             base.start_ticks(seen.pid),
             digest,
-            unchanged_since_start=base.newest_change(files) < base.started_at(seen.pid),
+            unchanged=base.newest_change(files) < base.started_at(seen.pid),
         )
 
     def mistakes(self) -> list[str]:

@@ -32,6 +32,7 @@ _COMMANDS: dict[str, str] = {
     ),
     "bridge_add": "ip link add {dev}[ address {mac}][ mtu {mtu}] type bridge mcast_snooping {snooping}",
     "bridge_snooping": "ip link set dev {dev} type bridge mcast_snooping {snooping}",
+    "port_set": "bridge link set dev {dev} flood {flood} learning {learning}",
     "addr_add": "ip addr add {address} dev {dev}",
     "addr_del": "ip addr del {address} dev {dev}",
     "route_replace": "ip route replace {dst}[ via {via}] dev {dev}[ src {src}] proto {proto}",

@@ -17,10 +17,11 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule and its purpose in words."""
+    """A rule and its purpose in words. C(fwd): the interface that the rule's text forwards to, if it does."""
 
     text: str
     purpose: str
+    fwd: str | None = None
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def plan_table(want: Table, have: Listing) -> list[str]:
         if name not in held:
             lines.append(f"add map {at} {name} {{ {declaration}; }}")
     if _chains_of(have) != {
-        name: ("accept", [chain.comment(rule) for rule in chain.rules]) for name, chain in want.chains.items()
+        name: ("accept", [(chain.comment(rule), rule.fwd) for rule in chain.rules]) for name, chain in want.chains.items()
     }:
         lines.extend(_rebuilt(want, have))
     for name, elements in want.elements.items():
@@ -93,11 +94,17 @@ def _objects(have: Listing, kind: str) -> dict[str, t.Mapping[str, t.Any]]:
     return {o[kind]["name"]: o[kind] for o in have or [] if kind in o}
 
 
-def _chains_of(have: Listing) -> dict[str, tuple[str, list[str | None]]]:
+def _chains_of(have: Listing) -> dict[str, tuple[str, list[tuple[str | None, str | None]]]]:
     return {
-        name: (chain.get("policy", ""), [rule.get("comment") for rule in rules_of(have, name)])
+        name: (chain.get("policy", ""), [(rule.get("comment"), _fwd(rule)) for rule in rules_of(have, name)])
         for name, chain in _objects(have, "chain").items()
     }
+
+
+def _fwd(rule: t.Mapping[str, t.Any]) -> str | None:
+    # The kernel keeps an index. When the interface was made anew, nft shows the old number instead of a name.
+    found = next((e["fwd"] for e in rule["expr"] if "fwd" in e), None)
+    return None if found is None else str(found["dev"])
 
 
 def _rebuilt(want: Table, have: Listing) -> t.Iterator[str]:

@@ -182,7 +182,7 @@ def recorded_instances() -> list[Instance]:
     return found
 
 
-def is_current(record: t.Mapping[str, t.Any], pid: int, ticks: int, digest: str, *, unchanged_since_start: bool) -> bool:
+def is_current(record: t.Mapping[str, t.Any], pid: int, ticks: int, digest: str, *, unchanged: bool) -> bool:
     """Whether the process runs with what is on disk now. Pure.
 
     Without a record of this very process (systemd started it: at boot, or after a crash), the times of the files
@@ -190,7 +190,7 @@ def is_current(record: t.Mapping[str, t.Any], pid: int, ticks: int, digest: str,
     """
     if (record.get("pid"), record.get("ticks")) == (pid, ticks):
         return bool(record.get("digest") == digest)
-    return unchanged_since_start
+    return unchanged
 
 
 def newest_change(paths: t.Iterable[str]) -> float:

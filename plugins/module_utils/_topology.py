@@ -50,6 +50,8 @@ class Bridge:
 
     interface: Interface
     mcast_snooping: bool
+    flood: bool
+    learning: bool
     ports: tuple[str, ...]
     fdb: frozenset[tuple[str, str]]
 
@@ -96,8 +98,16 @@ def bridges_from(items: t.Sequence[dict[str, t.Any]]) -> list[Bridge]:
                 raise p.ParameterError(f"{where}.fdb[{j}].port", entry["port"], f"must be one of the ports {list(ports)}")
             fdb.add((t.cast(str, p.mac(f"{where}.fdb[{j}].mac", entry["mac"], multicast=None)), entry["port"]))
         p.unique(f"{where}.fdb.mac", (m for m, port in sorted(fdb)))
-        snooping = bool(item.get("mcast_snooping", False))
-        result.append(Bridge(_interface(where, item), snooping, ports, frozenset(fdb)))
+        result.append(
+            Bridge(
+                interface=_interface(where, item),
+                mcast_snooping=item["mcast_snooping"],
+                flood=item["flood"],
+                learning=item["learning"],
+                ports=ports,
+                fdb=frozenset(fdb),
+            )
+        )
     p.unique("bridges.name", ((b.interface.netns, b.interface.name) for b in result))
     return result
 
@@ -314,8 +324,15 @@ def _plan_ports(bridge: Bridge, view: View) -> list[Step]:
         link = view.links.get(port, Link(port, None))
         if link.master != name:
             steps.append(step("link_master", netns, dev=port, master=name))
-            link = replace(link, fdb=frozenset())
+            link = replace(link, fdb=frozenset(), flood=True, learning=True)
+        if (link.flood, link.learning) != (bridge.flood, bridge.learning):
+            flags = {"flood": _on(bridge.flood), "learning": _on(bridge.learning)}
+            steps.append(step("port_set", netns, dev=port, **flags))
         wanted = {m for m, at in bridge.fdb if at == port}
         steps.extend(step("fdb_del", netns, dev=port, mac=m) for m in sorted(link.fdb - wanted))
         steps.extend(step("fdb_replace", netns, dev=port, mac=m) for m in sorted(wanted - link.fdb))
     return steps
+
+
+def _on(flag: bool) -> str:
+    return "on" if flag else "off"

@@ -31,7 +31,12 @@ from ansible_collections.clustered.openvpn.plugins.module_utils._instance import
     confined_command,
 )
 from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn_config import Config, split
-from ansible_collections.clustered.openvpn.plugins.module_utils._supervisor_process import end, spawn, tail, tun_is_closed
+from ansible_collections.clustered.openvpn.plugins.module_utils._supervisor_process import (
+    end,
+    spawn,
+    tail,
+    tun_is_closed,
+)
 
 COMPLETED = re.compile(r"Initialization Sequence Completed")
 REACHING_OUT = re.compile(r"RESOLVE: |Attempting to establish TCP connection|link remote: |" + COMPLETED.pattern)

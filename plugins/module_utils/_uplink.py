@@ -51,8 +51,8 @@ def plan_host(cluster: Cluster, view: View) -> list[Step]:
     address, bridge, nic = cluster.address, cluster.bridge, cluster.interface
     inner, outer = _link(view, bridge), _link(view, nic)
     steps = plan_sysctls("", host_sysctls(cluster), view)
-    if inner.neighbours.get(address) != cluster.clustermac:
-        steps.append(step("neigh_replace", dev=bridge, address=address, lladdr=cluster.clustermac))
+    if inner.neighbours.get(address) != cluster.routed_mac:
+        steps.append(step("neigh_replace", dev=bridge, address=address, lladdr=cluster.routed_mac))
     if Route(f"{address}/32") not in inner.routes.get(RTPROT_CLUSTERIP, frozenset()):
         steps.append(step("route_replace", dev=bridge, dst=f"{address}/32", via=None, src=None, proto=RTPROT_CLUSTERIP))
     if address not in outer.proxies:

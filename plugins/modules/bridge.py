@@ -65,6 +65,16 @@ options:
         description: Whether the bridge listens to IGMP and MLD.
         type: bool
         default: false
+      flood:
+        description:
+          - Whether the ports get frames to unicast addresses that the bridge does not know.
+          - Where each address has a static FDB entry, V(false) keeps the frames of a lost one from everybody else.
+        type: bool
+        default: true
+      learning:
+        description: Whether the bridge learns addresses from the frames of its ports.
+        type: bool
+        default: true
       ports:
         description: Names of the interfaces that are its ports, in the same namespace. The list is exact, so others leave the bridge.
         type: list
@@ -102,6 +112,8 @@ EXAMPLES = r"""
       - name: br-vpn
         mac: 02:00:00:00:01:00
         addresses: [10.255.0.1/22]
+        flood: false
+        learning: false
         ports: [ve-vpn1, ve-vpn2]
         fdb:
           - mac: 02:00:00:00:01:01
@@ -135,6 +147,8 @@ ARGUMENT_SPEC = {
         "options": {
             **_module.INTERFACE_OPTIONS,
             "mcast_snooping": {"type": "bool", "default": False},
+            "flood": {"type": "bool", "default": True},
+            "learning": {"type": "bool", "default": True},
             "ports": {"type": "list", "elements": "str", "default": []},
             "fdb": {
                 "type": "list",

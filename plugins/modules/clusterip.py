@@ -61,7 +61,8 @@ options:
     default: 0
   clustermac:
     description:
-      - The multicast MAC address of the cluster. What the host itself sends to the service address carries it until its owner is looked up.
+      - The multicast MAC address of the cluster. With O(distribution=steer), what the host itself sends to the service address carries it
+        as a unicast, its group bit cleared, until the owner is looked up.
       - V(03:00) and the last four bytes of the address when left out.
     type: str
   total_nodes:

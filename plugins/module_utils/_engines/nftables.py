@@ -70,10 +70,11 @@ def hash_in(listing: _ruleset.Listing) -> dict[str, t.Any] | None:
 
 def _steer(cluster: Cluster, held: t.Mapping[int, str]) -> Table:
     to = f"ip daddr {cluster.address}"
-    # The host's own traffic, and what it routes from elsewhere, reaches the bridge under the cluster MAC. A frame
+    # The host's own traffic, and what it routes from elsewhere, reaches the bridge under a MAC of its own. A frame
     # that came through the uplink has its owner's MAC already and is not looked up again.
-    routed = f"ether daddr {cluster.clustermac} {to}"
+    routed = f"ether daddr {cluster.routed_mac} {to}"
     error = "an ICMP error about a flow goes to the member of its client"
+    unknown = "an ICMP error about a flow of nobody's here"
     source = "the owner of the client's bucket"
     nobody = "a bucket without an owner"
     forward = f'fwd to "{cluster.bridge}"'
@@ -81,9 +82,11 @@ def _steer(cluster: Cluster, held: t.Mapping[int, str]) -> Table:
         "uplink": Chain(
             f'filter hook ingress device "{cluster.interface}" priority -500',
             (
+                Rule("ether type { 8021q, 8021ad } accept", "another VLAN"),
                 Rule(f"ip daddr != {cluster.address} accept", "not for the cluster"),
-                Rule(f"{to} {ICMP_ERRORS} {_to_owner(cluster, _EMBEDDED_DESTINATION)} {forward}", error),
-                Rule(f"{to} {_to_owner(cluster, 'ip saddr')} {forward}", source),
+                Rule(f"{to} {ICMP_ERRORS} {_to_owner(cluster, _EMBEDDED_DESTINATION)} {forward}", error, cluster.bridge),
+                Rule(f"{to} {ICMP_ERRORS} drop", unknown),
+                Rule(f"{to} {_to_owner(cluster, 'ip saddr')} {forward}", source, cluster.bridge),
                 Rule(f"{to} drop", nobody),
             ),
         ),
@@ -91,6 +94,7 @@ def _steer(cluster: Cluster, held: t.Mapping[int, str]) -> Table:
             f'filter hook egress device "{cluster.bridge}" priority -500',
             (
                 Rule(f"{routed} {ICMP_ERRORS} {_to_owner(cluster, _EMBEDDED_DESTINATION)} accept", error),
+                Rule(f"{routed} {ICMP_ERRORS} drop", unknown),
                 Rule(f"{routed} {_to_owner(cluster, 'ip saddr')} accept", source),
                 Rule(f"{routed} drop", nobody),
             ),

@@ -1,0 +1,248 @@
+# Copyright (c) 2026 clustered.openvpn contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The management socket of a running OpenVPN: ask briefly, understand the answers.
+
+The socket serves one client at a time, and a second one waits in silence. So every conversation is short, every
+wait has a bound, and a socket that does not greet is "busy": that says nothing about the process behind it.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+import typing as t
+from dataclasses import dataclass
+
+END = "END"
+
+
+class ManagementError(Exception):
+    """The management socket did not give an answer."""
+
+
+class NotListening(ManagementError):
+    """Nobody listens on the socket."""
+
+
+class Busy(ManagementError):
+    """Somebody listens and does not greet: another client has the socket, or the process hangs."""
+
+
+@dataclass(frozen=True)
+class State:
+    """The answer to C(state): what the process is doing."""
+
+    name: str  # CONNECTED, WAIT, AUTH, RECONNECTING …
+    detail: str  # SUCCESS, ROUTE_ERROR, ping-restart …
+    since: int
+    virtual_address: str
+    remote_address: str
+    virtual_address6: str
+
+    @property
+    def ready(self) -> bool:
+        return self.name == "CONNECTED" and self.detail == "SUCCESS"
+
+
+@dataclass(frozen=True)
+class Client:
+    """One line of a server's C(status): a client and its counters."""
+
+    common_name: str
+    real_address: str
+    virtual_address: str
+    virtual_address6: str
+    bytes_received: int
+    bytes_sent: int
+    connected_since: int
+    cid: int
+    peer_id: int
+    cipher: str
+
+
+@dataclass(frozen=True)
+class Status:
+    """The answer to C(status 3): a server's clients, or the counters of a client."""
+
+    clients: tuple[Client, ...]
+    counters: t.Mapping[str, int]
+
+
+def parse_state(lines: t.Sequence[str]) -> State:
+    """The last line counts: C(state) may be preceded by history."""
+    if not lines:
+        raise ManagementError("an empty answer to 'state'")
+    f = lines[-1].split(",") + [""] * 9
+    return State(
+        name=f[1],
+        detail=f[2],
+        since=_int(f[0]),
+        virtual_address=f[3],
+        remote_address=f"{f[4]}:{f[5]}" if f[5] else f[4],
+        virtual_address6=f[8],
+    )
+
+
+def parse_status(lines: t.Sequence[str]) -> Status:
+    """C(status 3) separates by tabs: a common name may have commas. Columns are found by their titles."""
+    header: dict[str, int] = {}
+    clients = []
+    counters = {}
+    for line in lines:
+        if "\t" not in line:  # the statistics of a client: "TCP/UDP read bytes,3508"
+            key, comma, value = line.partition(",")
+            if comma and value.isdigit():
+                counters[key] = int(value)
+            continue
+        fields = line.split("\t")
+        if fields[:2] == ["HEADER", "CLIENT_LIST"]:
+            header = {title: i for i, title in enumerate(fields[2:])}
+        elif fields[0] == "CLIENT_LIST":
+            clients.append(_client({k: fields[1:][i] for k, i in header.items() if i < len(fields) - 1}))
+    return Status(tuple(clients), counters)
+
+
+def parse_version(lines: t.Sequence[str]) -> str:
+    """C(version) -> 2.6.14"""
+    for line in lines:
+        key, _colon, text = line.partition(":")
+        if key == "OpenVPN Version" and len(text.split()) > 1:
+            return text.split()[1]
+    return ""
+
+
+def parse_success(answer: str) -> dict[str, str]:
+    """C(load-stats) and C(pid) -> SUCCESS: nclients=0,bytesin=0,bytesout=0"""
+    pairs = (p.partition("=") for p in answer.removeprefix("SUCCESS:").split(","))
+    return {k.strip(): v.strip() for k, _eq, v in pairs}
+
+
+def _client(row: t.Mapping[str, str]) -> Client:
+    real = row.get("Real Address", "")
+    return Client(
+        common_name=row.get("Common Name", ""),
+        real_address=real.partition(":")[2] if real.startswith(("udp", "tcp")) else real,
+        virtual_address=row.get("Virtual Address", ""),
+        virtual_address6=row.get("Virtual IPv6 Address", ""),
+        bytes_received=_int(row.get("Bytes Received")),
+        bytes_sent=_int(row.get("Bytes Sent")),
+        connected_since=_int(row.get("Connected Since (time_t)")),
+        cid=_int(row.get("Client ID"), -1),
+        peer_id=_int(row.get("Peer ID"), -1),
+        cipher=row.get("Data Channel Cipher", ""),
+    )
+
+
+def _int(text: str | None, otherwise: int = 0) -> int:
+    return int(text) if text and text.isdigit() else otherwise
+
+
+class Management:
+    """One short conversation, as a context manager. C(timeout) bounds it as a whole."""
+
+    def __init__(self, path: str, timeout: float = 2.0):
+        self._deadline = time.monotonic() + timeout
+        self._buffer = b""
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        try:
+            self._socket.settimeout(timeout)
+            self._socket.connect(path)
+            self._read_line()  # >INFO:OpenVPN Management Interface Version …
+        except BlockingIOError as exc:  # the queue of waiting clients is full
+            self._socket.close()
+            raise Busy(f"{path}: the management socket is busy") from exc
+        except (FileNotFoundError, ConnectionRefusedError) as exc:
+            self._socket.close()
+            raise NotListening(f"{path}: nobody listens on the management socket") from exc
+        except OSError as exc:
+            self._socket.close()
+            raise ManagementError(f"{path}: {exc.strerror or exc}") from exc
+        except ManagementError:
+            self._socket.close()
+            raise
+
+    def __enter__(self) -> Management:
+        return self
+
+    def __exit__(self, *exc_info: t.Any) -> None:
+        self._socket.close()
+
+    def state(self) -> State:
+        return parse_state(self.lines("state"))
+
+    def status(self) -> Status:
+        return parse_status(self.lines("status 3"))
+
+    def version(self) -> str:
+        return parse_version(self.lines("version"))
+
+    def pid(self) -> int:
+        return _int(parse_success(self.command("pid")).get("pid"))
+
+    def load_stats(self) -> dict[str, int]:
+        return {k: _int(v) for k, v in parse_success(self.command("load-stats")).items()}
+
+    def command(self, text: str) -> str:
+        """Send a command that is answered by one line: C(SUCCESS: …)."""
+        self._send(text)
+        answer = self._next()
+        if not answer.startswith("SUCCESS:"):
+            raise ManagementError(f"{text}: {answer}")
+        return answer
+
+    def lines(self, text: str) -> list[str]:
+        """Send a command that is answered by lines up to C(END)."""
+        self._send(text)
+        answer: list[str] = []
+        while (line := self._next()) != END:
+            if not answer and line.startswith("ERROR:"):
+                raise ManagementError(f"{text}: {line}")
+            answer.append(line)
+        return answer
+
+    def _next(self) -> str:
+        while (line := self._read_line()).startswith(">"):  # notifications come in between, unasked
+            pass
+        return line
+
+    def _send(self, text: str) -> None:
+        try:
+            self._socket.sendall(text.encode() + b"\n")
+        except OSError as exc:
+            raise ManagementError(f"{text}: {exc}") from exc
+
+    def _read_line(self) -> str:
+        while b"\n" not in self._buffer:
+            left = self._deadline - time.monotonic()
+            if left <= 0:
+                raise Busy("the management socket does not answer: another client has it, or the process hangs")
+            self._socket.settimeout(left)
+            try:
+                chunk = self._socket.recv(65536)
+            except socket.timeout:
+                continue
+            except OSError as exc:
+                raise ManagementError(f"the management socket was closed: {exc}") from exc
+            if not chunk:
+                raise ManagementError("the management socket was closed")
+            self._buffer += chunk
+        line, _newline, self._buffer = self._buffer.partition(b"\n")
+        return line.decode(errors="replace").rstrip("\r")
+
+
+T = t.TypeVar("T")
+
+
+def ask(path: str, question: t.Callable[[Management], T], *, attempts: int = 3, timeout: float = 1.0) -> T:
+    """Ask one question; a busy socket is tried again, a few times."""
+    for attempt in range(attempts):
+        try:
+            with Management(path, timeout) as management:
+                return question(management)
+        except Busy:
+            if attempt + 1 == attempts:
+                raise
+            time.sleep(0.1)
+    raise AssertionError("attempts must be positive")

@@ -1,0 +1,209 @@
+# Copyright (c) 2026 clustered.openvpn contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Reading an OpenVPN configuration: directives through includes, the files it names, a digest of both.
+
+Nothing here judges a configuration: the real binary does that in a trial. What is looked up is what the
+supervision of a process depends on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import typing as t
+from dataclasses import dataclass
+
+Directive = tuple[str, ...]
+Reader = t.Callable[[str], t.Optional[bytes]]
+
+MAX_INCLUDES = 10  # OpenVPN's own limit of nesting
+
+# directive -> which of its words is a file that is read once, at the start.
+# Words that are no file after all (dh none) count as a missing one, which differs from nothing.
+# Not here: crl-verify and client-config-dir, which are read at every connect.
+FILE_DIRECTIVES = {
+    "askpass": 1,
+    "auth-gen-token-secret": 1,
+    "auth-user-pass": 1,
+    "ca": 1,
+    "cert": 1,
+    "dh": 1,
+    "extra-certs": 1,
+    "http-proxy": 3,
+    "key": 1,
+    "pkcs12": 1,
+    "secret": 1,
+    "tls-auth": 1,
+    "tls-crypt": 1,
+    "tls-crypt-v2": 1,
+}
+
+SCRIPT_DIRECTIVES = (
+    "auth-user-pass-verify",
+    "client-connect",
+    "client-crresponse",
+    "client-disconnect",
+    "down",
+    "ipchange",
+    "learn-address",
+    "route-pre-down",
+    "route-up",
+    "tls-crypt-v2-verify",
+    "tls-verify",
+    "up",
+)
+
+# What takes the process out of the supervisor's hands, and cannot be overridden on the command line.
+UNSUITABLE = {
+    "chroot": "the process has no right to change its root",
+    "daemon": "the supervisor keeps the process in its hands",
+    "group": "the process is started as its group already; set the parameter 'group'",
+    "management-client": "the module listens on the management socket",
+    "management-hold": "the process would never become ready",
+    "user": "the process is started as its user already; set the parameter 'user'",
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """What a configuration says, includes resolved. Paths are absolute."""
+
+    path: str
+    directives: tuple[Directive, ...]
+    files: tuple[str, ...]  # the configuration, its includes, and the files that are read once at the start
+    digest: str
+
+    def values(self, name: str) -> list[Directive]:
+        """The words after each directive of that name."""
+        return [d[1:] for d in self.directives if d[0] == name]
+
+    def has(self, name: str) -> bool:
+        return any(d[0] == name for d in self.directives)
+
+    @property
+    def serves_many(self) -> bool:
+        """A server for many clients is ready on its own; anything else has to reach its peer first."""
+        return self.has("server") or self.has("server-bridge") or ("server",) in [v[:1] for v in self.values("mode")]
+
+    @property
+    def low_port(self) -> bool:
+        """Whether it listens on a port that needs CAP_NET_BIND_SERVICE."""
+        ports = [v[0] for name in ("port", "lport") for v in self.values(name) if v]
+        return any(p.isdigit() and 0 < int(p) < 1024 for p in ports)
+
+    def unsuitable(self) -> list[str]:
+        """Directives that cannot be supervised, as sentences."""
+        found = [f"{d[0]!r} in the configuration: {UNSUITABLE[d[0]]}" for d in self.directives if d[0] in UNSUITABLE]
+        if any(len(v) > 2 for v in self.values("management")):
+            found.append("'management' with a password file in the configuration: the module listens without one")
+        return [f"{sentence}; remove the directive" for sentence in found]
+
+    def scripts(self) -> list[Directive]:
+        """The script directives, each with its command line."""
+        return [d for d in self.directives if d[0] in SCRIPT_DIRECTIVES and len(d) > 1]
+
+
+def read_file(path: str) -> bytes | None:
+    """The default reader: None for what is not a readable file."""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError:
+        return None
+
+
+def read_config(path: str, reader: Reader = read_file) -> Config | None:
+    """Read a configuration, or None if there is none. C(reader) stands between this and the file system."""
+    contents: dict[str, bytes | None] = {}
+    directives: list[Directive] = []
+    cwd = [os.path.dirname(path)]  # the process is started with --cd to that place; 'cd' moves on from there
+
+    def content(name: str) -> bytes | None:
+        if name not in contents:
+            contents[name] = reader(name)
+        return contents[name]
+
+    def include(name: str, depth: int) -> None:
+        data = content(name)
+        if data is None or depth > MAX_INCLUDES:
+            return
+        for words in parse(data.decode(errors="replace")):
+            if words[0] == "config" and len(words) > 1:
+                include(os.path.join(cwd[0], words[1]), depth + 1)
+                continue
+            if words[0] == "cd" and len(words) > 1:
+                cwd[0] = os.path.join(cwd[0], words[1])
+            directives.append(words)
+            if words[0] in FILE_DIRECTIVES and len(words) > FILE_DIRECTIVES[words[0]]:
+                content(os.path.join(cwd[0], words[FILE_DIRECTIVES[words[0]]]))
+
+    include(path, 1)
+    if contents[path] is None:
+        return None
+    return Config(
+        path=path,
+        directives=tuple(directives),
+        files=tuple(contents),
+        digest=_digest(contents),
+    )
+
+
+def parse(text: str) -> t.Iterator[Directive]:
+    """The directives of one file. Inline files (C(<ca>) … C(</ca>)) are skipped, connection blocks are not."""
+    closing = ""
+    for line in text.lstrip("\ufeff").splitlines():
+        stripped = line.strip()
+        if closing:
+            if stripped == closing:
+                closing = ""
+            continue
+        if stripped in ("<connection>", "</connection>"):
+            continue
+        if stripped.startswith("<") and stripped.endswith(">") and not stripped.startswith("</"):
+            closing = "</" + stripped[1:]
+            continue
+        words = split(line)
+        if words:
+            yield (words[0].removeprefix("--"), *words[1:])
+
+
+def split(line: str) -> list[str]:
+    """One line into words by OpenVPN's rules: quotes, backslashes, and comments at the start of a word."""
+    words: list[str] = []
+    word: list[str] | None = None
+    quote = ""
+    chars = iter(line)
+    for char in chars:
+        if word is None and char in "#;":
+            break
+        if char == "\\" and quote != "'":
+            word = [*(word or []), next(chars, "")]
+        elif quote:
+            if char == quote:
+                quote = ""
+            elif word is not None:
+                word.append(char)
+        elif char in "\"'":
+            quote = char
+            word = word or []
+        elif char.isspace():
+            if word is not None:
+                words.append("".join(word))
+            word = None
+        else:
+            word = [*(word or []), char]
+    if word is not None:
+        words.append("".join(word))
+    return words
+
+
+def _digest(contents: t.Mapping[str, bytes | None]) -> str:
+    """One value for everything: a key is not recognised in it."""
+    total = hashlib.sha256()
+    for name in sorted(contents):
+        data = contents[name]
+        inner = b"missing" if data is None else hashlib.sha256(data).digest()
+        total.update(name.encode() + b"\0" + inner + b"\0")
+    return total.hexdigest()
