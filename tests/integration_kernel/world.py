@@ -78,6 +78,11 @@ class World:
             self.plug(names[-1], "eth0", f"{subnet}.{100 + i}/24")
         return names
 
+    def namespaces(self) -> list[str]:
+        """All of this world that exist, sorted."""
+        names = sh("ip netns list | cut -d' ' -f1").split()
+        return sorted(name for name in names if name.startswith(self.prefix + "-"))
+
     def plug(self, netns: str, interface: str, address: str) -> None:
         """A cable from a namespace to the switch."""
         switch = self.name("switch")
@@ -109,12 +114,11 @@ class World:
 
     def remove(self) -> None:
         """End every process of ours and remove every namespace of ours."""
-        for name in sh("ip netns list | cut -d' ' -f1").split():
-            if name.startswith(self.prefix + "-"):
-                for pid in sh(f"ip netns pids {name}", check=False).split():
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(int(pid), 9)
-                sh(f"ip netns del {name}", check=False)
+        for name in self.namespaces():
+            for pid in sh(f"ip netns pids {name}", check=False).split():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(pid), 9)
+            sh(f"ip netns del {name}", check=False)
 
 
 class Echo:

@@ -1,0 +1,197 @@
+# Copyright (c) 2026 clustered.openvpn contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Did the demo work? Reconnects every client, asks the servers who serves whom, and prints a table.
+
+Ends with 1 if a client is not served, is served twice, or is served by another member than the filter predicts.
+"""
+
+from __future__ import annotations
+
+import http.server
+import json
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+import typing as t
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ansible_collections.clustered.openvpn.plugins.filter.cluster import bucket, bucket_member
+from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn import Management, ask
+
+LAYOUT = Path("/etc/clustered-openvpn/demo.json")
+RUN = Path("/run/clustered-openvpn")
+CLIENTS = [f"demo-c{i}" for i in range(1, 9)]
+PAGE_PORT = 8088
+
+
+@dataclass
+class Result:
+    """What was found out about one client."""
+
+    name: str
+    address: str = ""
+    bucket: int = 0
+    predicted: str | None = None
+    served_by: list[str] = field(default_factory=list)
+    tunnel: str = ""
+    handshake: float | None = None
+    ping: float | None = None
+    page: bool = False
+
+    @property
+    def good(self) -> bool:
+        """Served once, by the member predicted, and able to use its tunnel."""
+        return self.served_by == [self.predicted] and self.ping is not None and self.page and self.handshake is not None
+
+
+def main() -> int:
+    """Measure, print, judge."""
+    layout = json.loads(LAYOUT.read_text(encoding="utf-8"))
+    total, seed = layout["cluster"]["total_nodes"], layout["cluster"]["hash_init"]
+    owners = {m["name"]: m["local_nodes"] for m in layout["members"]}
+    gateway = layout["bridges"][0]["addresses"][0].split("/")[0]
+
+    print("Eight clients connect anew, ping, and fetch a page through their tunnels …", flush=True)
+    with ThreadPoolExecutor(len(CLIENTS)) as pool:
+        results = list(pool.map(connect, CLIENTS))
+    for result in results:
+        result.bucket = bucket(result.address, total, seed)
+        result.predicted = bucket_member(result.address, owners, total, seed)
+    who_serves(layout["servers"], {r.name: r for r in results})
+    server = http.server.ThreadingHTTPServer((gateway, PAGE_PORT), Page)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    for result in results:
+        result.ping = ping(result.name, gateway)
+        result.page = fetch(result.name, f"http://{gateway}:{PAGE_PORT}/") == f"hello {result.tunnel}\n"
+    server.shutdown()
+
+    print_table(results)
+    bad = [r.name for r in results if not r.good]
+    members = {r.predicted for r in results}
+    print(f"{len(results) - len(bad)} of {len(results)} clients served as predicted, by {len(members)} members.")
+    if bad:
+        print(f"NOT as they should be: {', '.join(bad)}", file=sys.stderr)
+    print_built(layout)
+    return 1 if bad else 0
+
+
+def connect(name: str) -> Result:
+    """Let a client connect anew; the time from its first packet to CONNECTED."""
+    result = Result(name, address=outer_address(name))
+    path = RUN / name / "management.sock"
+    started = None
+    try:
+        with socket.socket(socket.AF_UNIX) as sock, sock.makefile("r") as lines:
+            sock.settimeout(30)
+            sock.connect(str(path))
+            sock.sendall(b"state on\nsignal SIGUSR1\n")
+            for line in lines:
+                if line.startswith(">STATE:") and ",WAIT," in line:
+                    started = time.monotonic()
+                if line.startswith(">STATE:") and ",CONNECTED,SUCCESS," in line and started:
+                    result.handshake = time.monotonic() - started
+                    break
+    except OSError as exc:
+        print(f"{name}: {exc}", file=sys.stderr)
+    return result
+
+
+def outer_address(name: str) -> str:
+    """The address that a client's packets come from."""
+    links = json.loads(command("ip", "-n", name, "-j", "-4", "addr", "show", "dev", "eth0"))
+    return str(links[0]["addr_info"][0]["local"])
+
+
+def who_serves(servers: list[dict[str, t.Any]], results: dict[str, Result]) -> None:
+    """Ask every server for its clients."""
+    for server in servers:
+        status = ask(str(RUN / server["name"] / "management.sock"), Management.status)
+        for client in status.clients:
+            if client.common_name in results:
+                results[client.common_name].served_by.append(server["netns"])
+                results[client.common_name].tunnel = client.virtual_address
+
+
+def ping(netns: str, address: str) -> float | None:
+    """The time of an answer in seconds."""
+    said = command("ip", "netns", "exec", netns, "ping", "-c", "1", "-W", "3", address)
+    found = re.search(r"time=([0-9.]+) ms", said)
+    return float(found.group(1)) / 1000 if found else None
+
+
+def fetch(netns: str, url: str) -> str:
+    """A page, from inside a namespace."""
+    code = f"import urllib.request as u; print(u.urlopen({url!r}, timeout=5).read().decode(), end='')"
+    return command("ip", "netns", "exec", netns, sys.executable, "-c", code)
+
+
+def command(*args: str) -> str:
+    """What a command prints; nothing if it fails, which shows in the table."""
+    return subprocess.run(args, capture_output=True, text=True, timeout=30, check=False).stdout
+
+
+class Page(http.server.BaseHTTPRequestHandler):
+    """Greets a client by the address that it comes from: its tunnel's, if it came through the tunnel."""
+
+    def do_GET(self) -> None:
+        """One page for everything."""
+        body = f"hello {self.client_address[0]}\n".encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: t.Any) -> None:
+        """Keep the screen for the table."""
+
+
+def print_table(results: list[Result]) -> None:
+    """A line a client."""
+    heads = ("client address", "bucket", "predicted member", "actual member", "handshake", "tunnel address", "ping", "page")
+    rows = [heads]
+    for r in results:
+        rows.append(
+            (
+                r.address,
+                str(r.bucket),
+                str(r.predicted),
+                ", ".join(r.served_by) or "nobody",
+                f"{r.handshake * 1000:.0f} ms" if r.handshake is not None else "none",
+                r.tunnel or "none",
+                f"{r.ping * 1000:.1f} ms" if r.ping is not None else "none",
+                "yes" if r.page else "no",
+            )
+        )
+    widths = [max(len(row[i]) for row in rows) for i in range(len(heads))]
+    print()
+    for i, row in enumerate(rows):
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+        if i == 0:
+            print("  ".join("-" * width for width in widths))
+    print()
+
+
+def print_built(layout: dict[str, t.Any]) -> None:
+    """What is on the machine now."""
+    members = ", ".join(m["name"] for m in layout["members"])
+    cluster = layout["cluster"]
+    print(
+        f"""
+On this machine now: {len(layout["members"])} members in network namespaces ({members}), each with an OpenVPN server
+for {cluster["address"]}; bridge {cluster["bridge"]}; nftables tables clustered_openvpn_{layout["name"]};
+interface {cluster["interface"]} with a network of eight clients behind it (namespaces demo-lan, demo-c1 … demo-c8).
+Look:   ip netns; bridge fdb show; nft list table netdev clustered_openvpn_{layout["name"]}; cat {LAYOUT}
+Again:  make demo          another size:  make demo MEMBERS=4
+Remove: make clean"""
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
