@@ -1,0 +1,169 @@
+# Copyright (c) 2026 clustered.openvpn contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""How long the network of a cluster takes to set up: our modules beside the tools they stand for.
+
+Everything happens in namespaces of this run. Times are medians of some rounds, taken in turn; absolute figures belong to
+the machine, so the ratio is what counts.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+import typing as t
+
+from ansible_collections.clustered.openvpn.plugins.filter.cluster import cluster_layout
+from ansible_collections.clustered.openvpn.plugins.module_utils import _cluster, _clusterip, _topology, _uplink
+from ansible_collections.clustered.openvpn.plugins.module_utils._kernel import Kernel
+from ansible_collections.clustered.openvpn.plugins.module_utils._plan import Step
+
+MEMBERS = int(os.environ.get("MEMBERS") or 64)
+ROUNDS = int(os.environ.get("ROUNDS") or 3)
+PREFIX = f"b{os.getpid() % 10000}"
+
+
+def layout() -> dict[str, t.Any]:
+    """A cluster whose namespaces are this run's."""
+    members = [{"name": f"{PREFIX}-{k}", "number": k} for k in range(1, MEMBERS + 1)]
+    return cluster_layout(
+        {
+            "name": "bench",
+            "address": "192.0.2.10",
+            "interface": "nic0",
+            "members": members,
+            "instances": [{"name": "udp", "protocol": "udp", "port": 1194, "pool": "10.8.0.0/16"}],
+            "slice_prefix": 24,
+            "internal_network": "10.255.0.0/22",
+            "total_nodes": 256,
+            "hash_init": 1,
+        }
+    )
+
+
+def modules(parts: dict[str, t.Any]) -> list[Step]:
+    """What the four modules do, each with a kernel of its own, without Ansible around it; the steps taken."""
+    taken: list[Step] = []
+    namespaces = _topology.namespaces_from(parts["namespaces"])
+    veths = _topology.veths_from(parts["veths"])
+    bridges = _topology.bridges_from([{"mcast_snooping": False, **b} for b in parts["bridges"]])
+    fixed = {"name": "bench", "hashmode": "sourceip", "claims": "exact", "state": "present"}
+    cluster = _cluster.cluster_from({**fixed, **parts["cluster"], "nodes": parts["nodes"]})
+
+    def run(plan: t.Callable[[Kernel], list[Step]]) -> None:
+        with Kernel() as kernel:
+            steps = plan(kernel)
+            kernel.apply(steps)
+            taken.extend(steps)
+            assert not steps or not plan(kernel)
+
+    def claims(kernel: Kernel) -> list[Step]:
+        names = ["", *(n.netns for n in cluster.nodes)]
+        views = kernel.observe(
+            names, {"": _uplink.host_sysctls(cluster)}, [(cluster.interface, cluster.address)]
+        )
+        return _clusterip.plan(cluster, True, views, kernel.tables(_clusterip.tables_of(cluster), views))
+
+    run(
+        lambda k: _topology.plan_namespaces(
+            namespaces, True, k.observe((n.name for n in namespaces), {n.name: n.sysctls for n in namespaces})
+        )
+    )
+    run(lambda k: _topology.plan_veths(veths, True, k.observe({e.netns for v in veths for e in (v.end, v.peer)})))
+    run(lambda k: _topology.plan_bridges(bridges, True, k.observe([""])))
+    run(claims)
+    return taken
+
+
+def tools(steps: list[Step]) -> None:
+    """The same steps by `ip -batch`, `bridge -batch`, `sysctl` and one `nft -f` a namespace: few processes."""
+    kinds: dict[tuple[str, str], list[Step]] = {}
+    for step in steps:
+        tool = step.op if step.op in ("nft", "sysctl") else step.text.split(" ")[0]
+        kinds.setdefault((tool, step.netns), []).append(step)
+    # Batches by tool and namespace, in an order that works for a build from nothing.
+    rank = {"ip": 0, "bridge": 1, "sysctl": 2, "nft": 3}
+    for tool, netns in sorted(kinds, key=lambda k: (rank[k[0]], k[1] != "", k[1])):
+        batch(tool, netns, kinds[tool, netns])
+
+
+def batch(tool: str, netns: str, steps: list[Step]) -> None:
+    """One process for many steps."""
+    inside = ["ip", "netns", "exec", netns] if netns else []
+    if tool == "nft":
+        for step in steps:
+            subprocess.run([*inside, "nft", "-f", "-"], input="\n".join(step.args["lines"]), text=True, check=True)
+    elif tool == "sysctl":
+        pairs = [f"{s.args['key']}={s.args['value']}" for s in steps]
+        subprocess.run([*inside, "sysctl", "-qw", *pairs], check=True)
+    else:
+        name = ["-n", netns] if netns else []
+        text = "\n".join(s.text.replace(f"{tool} -n {netns} ", f"{tool} ", 1).split(" ", 1)[1] for s in steps)
+        subprocess.run([tool, *name, "-batch", "-"], input=text + "\n", text=True, check=True)
+
+
+def remove() -> None:
+    """Everything of this run but its host."""
+    for name in subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout.split("\n"):
+        if name.startswith(PREFIX + "-"):
+            subprocess.run(["ip", "netns", "del", name.split(" ")[0]], check=True)
+    for link in ("br-bench",):
+        subprocess.run(["ip", "link", "del", link], check=False, stderr=subprocess.DEVNULL)
+    for family in ("netdev", "ip"):
+        table = [family, "clustered_openvpn_bench"]
+        subprocess.run(["nft", "delete", "table", *table], check=False, stderr=subprocess.DEVNULL)
+    subprocess.run(["ip", "neigh", "del", "proxy", "192.0.2.10", "dev", "nic0"], check=False, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 10
+    while "ve-" in subprocess.run(["ip", "-br", "link"], capture_output=True, text=True, check=True).stdout:
+        assert time.monotonic() < deadline, "the links of deleted namespaces stay"
+        time.sleep(0.05)
+
+
+def timed(function: t.Callable[[], t.Any]) -> tuple[float, t.Any]:
+    """Seconds, and what came out."""
+    start = time.perf_counter()
+    result = function()
+    return time.perf_counter() - start, result
+
+
+def main() -> None:
+    """Measure in a namespace that stands for the host."""
+    parts = layout()
+    rows: dict[str, list[float]] = {"modules, from nothing": [], "modules, no change": [], "batches, from nothing": []}
+    try:
+        for number in range(ROUNDS):
+            seconds, steps = timed(lambda: modules(parts))
+            rows["modules, from nothing"].append(seconds)
+            seconds, again = timed(lambda: modules(parts))
+            assert not again, again
+            rows["modules, no change"].append(seconds)
+            remove()
+            seconds, _none = timed(lambda: tools(steps))
+            rows["batches, from nothing"].append(seconds)
+            assert not modules(parts), "the batches made the same"
+            remove()
+            print(f"round {number + 1} of {ROUNDS}", file=sys.stderr)
+    finally:
+        remove()
+    base = statistics.median(rows["batches, from nothing"])
+    print(f"{MEMBERS} members, {len(steps)} steps, median of {ROUNDS} rounds")
+    for name, seconds in rows.items():
+        print(f"  {name:24}{statistics.median(seconds):7.2f} s  {statistics.median(seconds) / base:5.2f} x batches")
+
+
+if __name__ == "__main__":
+    if os.environ.get("BENCH_HOST") is None:
+        host = f"{PREFIX}host"
+        subprocess.run(["ip", "netns", "add", host], check=True)
+        try:
+            subprocess.run(["ip", "-n", host, "link", "add", "nic0", "type", "veth", "peer", "name", "far"], check=True)
+            subprocess.run(["ip", "-n", host, "link", "set", "nic0", "up"], check=True)
+            command = ["nsenter", f"--net=/run/netns/{host}", sys.executable, __file__]
+            raise SystemExit(subprocess.run(command, env={**os.environ, "BENCH_HOST": host}, check=False).returncode)
+        finally:
+            subprocess.run(["ip", "netns", "del", host], check=True)
+    main()
