@@ -43,6 +43,7 @@ IFF_UP = 1
 RT_TABLE_MAIN = 254
 AF_BRIDGE = 7
 PROTOCOLS = {"static": 4}
+PARTS = ("addresses", "routes", "neighbours", "fdb")  # of a link; each is one more request
 
 
 class KernelError(Exception):
@@ -81,45 +82,43 @@ class Kernel:
     def observe(
         self,
         netnses: t.Iterable[str],
+        parts: t.Collection[str] = PARTS,
         sysctls: t.Mapping[str, t.Iterable[str]] | None = None,
         proxies: t.Iterable[tuple[str, str]] = (),
     ) -> dict[str, View]:
-        """See whole namespaces. One that does not exist is a View that says so.
+        """See namespaces: their links, and those parts of them that are asked for. One that does not exist says so.
 
-        sysctls: namespace -> the keys to read there. proxies: the proxy entries to look for, as (interface, address);
-        they are looked for one by one, in the module's own namespace, since pyroute2 has no way to list them.
+        sysctls: namespace -> the keys to read there. proxies: the proxy entries to look for, as (interface, address),
+        one by one, since pyroute2 has no way to list them.
         """
         keys = sysctls or {}
         return {
-            netns: self._observe(netns, keys.get(netns, ()), () if netns else tuple(proxies))
-            for netns in sorted(set(netnses))
+            netns: self._observe(netns, parts, keys.get(netns, ()), tuple(proxies)) for netns in sorted(set(netnses))
         }
 
-    def _observe(self, netns: str, keys: t.Iterable[str], asked: t.Iterable[tuple[str, str]]) -> View:
+    def _observe(
+        self, netns: str, parts: t.Collection[str], keys: t.Iterable[str], asked: t.Iterable[tuple[str, str]]
+    ) -> View:
         if netns and not is_namespace(netns):
             return View(netns)
         ipr = self._handle(netns)
-        names = {}
-        raw = {}
-        for msg in ipr.get_links():
-            names[msg["index"]] = msg.get_attr("IFLA_IFNAME")
-            raw[msg["index"]] = msg
+        raw = {msg["index"]: msg for msg in ipr.get_links()}
+        names = {index: msg.get_attr("IFLA_IFNAME") for index, msg in raw.items()}
         addresses: dict[int, set[str]] = {}
-        for msg in ipr.get_addr():
+        for msg in ipr.get_addr() if "addresses" in parts else ():
             ip = msg.get_attr("IFA_LOCAL") or msg.get_attr("IFA_ADDRESS")
             addresses.setdefault(msg["index"], set()).add(f"{ip}/{msg['prefixlen']}")
         routes: dict[int, dict[int, set[Route]]] = {}
-        for family in (socket.AF_INET, socket.AF_INET6):
-            for msg in ipr.get_routes(family=family, table=RT_TABLE_MAIN):
-                if msg.get_attr("RTA_TABLE") == RT_TABLE_MAIN and msg.get_attr("RTA_OIF") is not None:
-                    by_proto = routes.setdefault(msg.get_attr("RTA_OIF"), {})
-                    by_proto.setdefault(msg["proto"], set()).add(_route(msg, family))
+        for msg in ipr.get_routes(family=socket.AF_UNSPEC, table=RT_TABLE_MAIN) if "routes" in parts else ():
+            if msg.get_attr("RTA_TABLE") == RT_TABLE_MAIN and msg.get_attr("RTA_OIF") is not None:
+                by_proto = routes.setdefault(msg.get_attr("RTA_OIF"), {})
+                by_proto.setdefault(msg["proto"], set()).add(_route(msg))
         neighbours: dict[int, dict[str, str]] = {}
-        for msg in ipr.get_neighbours():
+        for msg in ipr.get_neighbours() if "neighbours" in parts else ():
             if msg["state"] & NUD_PERMANENT and msg.get_attr("NDA_LLADDR"):
                 neighbours.setdefault(msg["ifindex"], {})[msg.get_attr("NDA_DST")] = msg.get_attr("NDA_LLADDR")
         fdb: dict[int, set[str]] = {}
-        for msg in ipr.get_neighbours(family=AF_BRIDGE):
+        for msg in ipr.get_neighbours(family=AF_BRIDGE) if "fdb" in parts else ():
             if msg["state"] & NUD_NOARP and msg.get_attr("NDA_MASTER") is not None:
                 fdb.setdefault(msg["ifindex"], set()).add(msg.get_attr("NDA_LLADDR"))
         links = {}
@@ -369,8 +368,8 @@ def _port_flag(port: t.Any, name: str) -> bool:
     return True if value is None else bool(value)
 
 
-def _route(msg: t.Any, family: int) -> Route:
-    default = "0.0.0.0" if family == socket.AF_INET else "::"
+def _route(msg: t.Any) -> Route:
+    default = "0.0.0.0" if msg["family"] == socket.AF_INET else "::"
     dst = f"{msg.get_attr('RTA_DST') or default}/{msg['dst_len']}"
     return Route(dst, msg.get_attr("RTA_GATEWAY"), msg.get_attr("RTA_PREFSRC"))
 

@@ -174,7 +174,7 @@ def main() -> None:
         module.fail_json(msg=str(exc))
 
     def plan(kernel: _module.Kernel) -> _module.Planned:
-        views = kernel.observe(b.interface.netns for b in wanted)
+        views = kernel.observe((b.interface.netns for b in wanted), ("addresses", "routes", "fdb"))
         missing = _topology.missing([b.interface for b in wanted], wanted, views) if present else []
         return _module.Planned(_topology.plan_bridges(wanted, present, views), missing)
 

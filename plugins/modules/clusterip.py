@@ -226,6 +226,14 @@ ARGUMENT_SPEC = {
 }
 
 
+def observe(kernel: _module.Kernel, cluster: _cluster.Cluster) -> tuple:
+    """What the host and the members hold: views and nft tables by namespace."""
+    views = kernel.observe((node.netns for node in cluster.nodes), ("addresses",))
+    sysctls = {"": _uplink.host_sysctls(cluster)}
+    views.update(kernel.observe([""], ("routes", "neighbours"), sysctls, [(cluster.interface, cluster.address)]))
+    return views, kernel.tables(_clusterip.tables_of(cluster), views)
+
+
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
     present = module.params["state"] == "present"
@@ -237,12 +245,7 @@ def main() -> None:
 
     def plan(kernel: _module.Kernel) -> _module.Planned:
         nonlocal moved
-        views = kernel.observe(
-            ["", *(node.netns for node in cluster.nodes)],
-            sysctls={"": _uplink.host_sysctls(cluster)},
-            proxies=[(cluster.interface, cluster.address)],
-        )
-        listings = kernel.tables(_clusterip.tables_of(cluster), views)
+        views, listings = observe(kernel, cluster)
         if moved is None:  # the first look: after the change there is nothing left to move
             moved = _clusterip.moved(cluster, present, listings)
         missing = _uplink.missing(cluster, views) if present else []

@@ -97,7 +97,8 @@ def main() -> None:
         module.fail_json(msg=str(exc))
 
     def plan(kernel: _module.Kernel) -> _module.Planned:
-        views = kernel.observe([n.name for n in wanted], {n.name: n.sysctls for n in wanted})
+        sysctls = {n.name: n.sysctls for n in wanted}
+        views = kernel.observe(sysctls, (), sysctls)
         return _module.Planned(_topology.plan_namespaces(wanted, module.params["state"] == "present", views))
 
     _module.run(module, plan)

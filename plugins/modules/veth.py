@@ -171,7 +171,7 @@ def main() -> None:
     ends = [end for veth in wanted for end in (veth.end, veth.peer)]
 
     def plan(kernel: _module.Kernel) -> _module.Planned:
-        views = kernel.observe(end.netns for end in ends)
+        views = kernel.observe((end.netns for end in ends), ("addresses", "routes"))
         missing = _topology.missing(ends, [], views) if present else []
         return _module.Planned(_topology.plan_veths(wanted, present, views), missing)
 

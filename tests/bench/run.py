@@ -18,9 +18,10 @@ import time
 import typing as t
 
 from ansible_collections.clustered.openvpn.plugins.filter.cluster import cluster_layout
-from ansible_collections.clustered.openvpn.plugins.module_utils import _cluster, _clusterip, _topology, _uplink
+from ansible_collections.clustered.openvpn.plugins.module_utils import _cluster, _clusterip, _topology
 from ansible_collections.clustered.openvpn.plugins.module_utils._kernel import Kernel
 from ansible_collections.clustered.openvpn.plugins.module_utils._plan import Step
+from ansible_collections.clustered.openvpn.plugins.modules import clusterip
 
 MEMBERS = int(os.environ.get("MEMBERS") or 64)
 ROUNDS = int(os.environ.get("ROUNDS") or 3)
@@ -62,19 +63,15 @@ def modules(parts: dict[str, t.Any]) -> list[Step]:
             assert not steps or not plan(kernel)
 
     def claims(kernel: Kernel) -> list[Step]:
-        names = ["", *(n.netns for n in cluster.nodes)]
-        views = kernel.observe(
-            names, {"": _uplink.host_sysctls(cluster)}, [(cluster.interface, cluster.address)]
-        )
-        return _clusterip.plan(cluster, True, views, kernel.tables(_clusterip.tables_of(cluster), views))
+        return _clusterip.plan(cluster, True, *clusterip.observe(kernel, cluster))
 
     run(
         lambda k: _topology.plan_namespaces(
-            namespaces, True, k.observe((n.name for n in namespaces), {n.name: n.sysctls for n in namespaces})
+            namespaces, True, k.observe((n.name for n in namespaces), (), {n.name: n.sysctls for n in namespaces})
         )
     )
-    run(lambda k: _topology.plan_veths(veths, True, k.observe({e.netns for v in veths for e in (v.end, v.peer)})))
-    run(lambda k: _topology.plan_bridges(bridges, True, k.observe([""])))
+    run(lambda k: _topology.plan_veths(veths, True, k.observe({e.netns for v in veths for e in (v.end, v.peer)}, ("addresses", "routes"))))
+    run(lambda k: _topology.plan_bridges(bridges, True, k.observe([""], ("addresses", "routes", "fdb"))))
     run(claims)
     return taken
 
