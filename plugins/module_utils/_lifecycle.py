@@ -75,7 +75,9 @@ class Subject:
     error: str = ""
 
     def fail(self, reason: str, lines: t.Sequence[str] = ()) -> None:
-        last = "".join(f"\n  {line}" for line in list(lines)[-base.LOG_LINES :])
+        # OpenVPN logs every question on the management socket, ours too
+        told = [line for line in lines if "MANAGEMENT: " not in line]
+        last = "".join(f"\n  {line}" for line in told[-base.LOG_LINES :])
         self.error = f"{self.instance.name}: {reason}" + (f". The last lines of its log:{last}" if last else "")
 
 
@@ -95,6 +97,7 @@ class Lifecycle:
         self.warn = warn
         self.subjects: dict[str, Subject] = {}
         self.steps: list[Step] = []
+        self.applied = False  # whether any step was begun
 
     # --- look and plan ------------------------------------------------------------------------------------------------
 
@@ -215,12 +218,13 @@ class Lifecycle:
     def _apply_one(self, step: Step) -> None:
         s = self.subjects[step.instance.name] if step.instance else None
         if s is None:
+            self.applied = True
             self.supervisor.apply(step, Observed(), [], self.timeout)
             return
         if s.error:  # a step before this one failed
             return
         since = time.time()
-        s.applied = True
+        s.applied = self.applied = True
         try:
             self.supervisor.apply(step, s.observed, s.caps, self.timeout)
             if step.op in ("start", "restart"):
@@ -323,10 +327,6 @@ class Lifecycle:
     @property
     def errors(self) -> list[str]:
         return [s.error for s in self.subjects.values() if s.error]
-
-    @property
-    def applied(self) -> bool:
-        return any(s.applied for s in self.subjects.values())
 
 
 def _is_fresh(path: str) -> bool:

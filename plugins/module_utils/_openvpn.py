@@ -27,7 +27,10 @@ class NotListening(ManagementError):
 
 
 class Busy(ManagementError):
-    """Somebody listens and does not greet: another client has the socket, or the process hangs."""
+    """Somebody listens and does not answer: another client has the socket, or the process hangs."""
+
+    def __init__(self, path: str):
+        super().__init__(f"{path}: the management socket is busy: another client has it, or the process hangs")
 
 
 @dataclass(frozen=True)
@@ -143,6 +146,7 @@ class Management:
     """One short conversation, as a context manager. C(timeout) bounds it as a whole."""
 
     def __init__(self, path: str, timeout: float = 2.0):
+        self._path = path
         self._deadline = time.monotonic() + timeout
         self._buffer = b""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
@@ -152,7 +156,7 @@ class Management:
             self._read_line()  # >INFO:OpenVPN Management Interface Version …
         except BlockingIOError as exc:  # the queue of waiting clients is full
             self._socket.close()
-            raise Busy(f"{path}: the management socket is busy") from exc
+            raise Busy(path) from exc
         except (FileNotFoundError, ConnectionRefusedError) as exc:
             self._socket.close()
             raise NotListening(f"{path}: nobody listens on the management socket") from exc
@@ -217,7 +221,7 @@ class Management:
         while b"\n" not in self._buffer:
             left = self._deadline - time.monotonic()
             if left <= 0:
-                raise Busy("the management socket does not answer: another client has it, or the process hangs")
+                raise Busy(self._path)
             self._socket.settimeout(left)
             try:
                 chunk = self._socket.recv(65536)

@@ -178,7 +178,10 @@ class SystemdSupervisor:
             assert step.instance
             # a stop takes as long as the unit allows (TimeoutStopSec=, 90 s)
             bound = timeout if step.op in ("start", "restart") else 100
-            base.run(["systemctl", step.op, step.instance.unit], bound)
+            try:
+                base.run(["systemctl", step.op, step.instance.unit], bound)
+            except base.SupervisorError as exc:  # where to look further is not needed: the log follows
+                raise base.SupervisorError(str(exc).partition("\nSee ")[0].rstrip(".")) from exc
 
     def _write(self, instance: Instance, caps: t.Sequence[str]) -> None:
         path = drop_in_path(instance)

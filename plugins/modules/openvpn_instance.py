@@ -20,7 +20,7 @@ description:
   - A changed configuration is tried before a running instance is touched. The real binary starts it in a scratch
     network namespace without a way out, as the same user, with its own management socket, status, pid and log files,
     pool persistence, and with every script replaced by one that does nothing. The trial is passed when the
-    initialization is complete. A configuration that connects to a peer cannot do so there: it has passed when it
+    initialization is complete. A configuration that connects to a peer cannot do so there. It has passed when it
     tries to connect, after its options, keys and certificates were loaded. Plug-ins are loaded in a trial.
   - One configuration that fails its trial stops the whole task before anything is touched.
 options:
@@ -199,8 +199,10 @@ supervisor:
 """
 
 import os
+import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
+
 from ansible_collections.clustered.openvpn.plugins.module_utils._instance import (
     INSTANCE_OPTIONS,
     Desired,
@@ -239,7 +241,9 @@ def run(module: AnsibleModule) -> None:
     commands = task.commands()
     if not module.check_mode:
         task.apply()
-    result = {
+        if task.errors and not task.applied:  # a trial failed, so nothing was done
+            commands = []
+    result: dict[str, t.Any] = {
         "commands": commands,
         "diff": {"prepared": "".join(f"{line}\n" for line in commands)},
         "instances": task.report(predicted=module.check_mode),

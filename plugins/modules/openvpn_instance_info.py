@@ -204,6 +204,7 @@ import typing as t
 from dataclasses import asdict
 
 from ansible.module_utils.basic import AnsibleModule
+
 from ansible_collections.clustered.openvpn.plugins.module_utils import _supervisor
 from ansible_collections.clustered.openvpn.plugins.module_utils._instance import Instance, Observed
 from ansible_collections.clustered.openvpn.plugins.module_utils._lifecycle import choose_supervisor

@@ -32,7 +32,8 @@ def make_pki(directory: Path) -> None:
         $key ca.key && openssl req -x509 -new -key ca.key -days 2 -subj /CN=test-ca -out ca.crt
         for name in server client; do
           $key $name.key && openssl req -new -key $name.key -subj /CN=$name -out $name.csr
-          $ca -in $name.csr -extfile <(echo extendedKeyUsage=${{name}}Auth) -out $name.crt
+          printf 'keyUsage=digitalSignature\\nextendedKeyUsage=%sAuth\\n' $name >$name.ext
+          $ca -in $name.csr -extfile $name.ext -out $name.crt
         done
         openvpn --genkey tls-crypt tls-crypt.key
         chown {USER} *.key"""

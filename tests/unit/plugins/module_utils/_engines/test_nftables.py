@@ -1,0 +1,150 @@
+# Copyright (c) 2026 clustered.openvpn contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.clustered.openvpn.plugins.module_utils._engines import nftables
+from ansible_collections.clustered.openvpn.tests.unit.plugins.module_utils.model import MACS, a_cluster
+
+A, B, OTHER = MACS[1], MACS[2], MACS[4]
+
+
+def rules(table, chain):
+    return [rule.text for rule in table.chains[chain].rules]
+
+
+def steer(**changes):
+    return nftables.host_tables(a_cluster(**changes), {})[0]
+
+
+@pytest.mark.parametrize(
+    ("claims", "held", "expected"),
+    [
+        ("exact", {}, {1: A, 2: A, 3: B, 4: B}),
+        ("exact", {1: B, 7: OTHER}, {1: A, 2: A, 3: B, 4: B}),
+        ("add", {1: OTHER, 7: OTHER}, {1: A, 2: A, 3: B, 4: B, 7: OTHER}),
+        ("release", {1: A, 2: B, 3: B, 7: OTHER}, {2: B, 7: OTHER}),
+        ("keep", {1: B, 7: OTHER}, {1: B, 7: OTHER}),
+    ],
+)
+def test_claims(claims, held, expected):
+    cluster = a_cluster(claims=claims)
+    assert nftables.claimed(cluster, held) == expected
+    assert nftables.host_tables(cluster, held)[0].elements == {"owner": expected}
+
+
+@pytest.mark.parametrize("chain", ["uplink", "host"])
+def test_steering_hashes_the_client_and_drops_what_nobody_owns(chain):
+    texts = rules(steer(), chain)
+    assert any("set jhash ip saddr mod 4 seed 0x1234 offset 1 map @owner" in text for text in texts)
+    assert texts[-1].endswith("ip daddr 192.0.2.10 drop")
+
+
+@pytest.mark.parametrize("chain", ["uplink", "host"])
+def test_steering_hashes_the_embedded_client_of_an_icmp_error_first(chain):
+    hashed = [text for text in rules(steer(), chain) if "jhash" in text]
+    assert ["jhash @th,192,32 mod 4 seed 0x1234 offset 1" in text for text in hashed] == [True, False]
+    assert nftables.ICMP_ERRORS in hashed[0]
+
+
+def test_steering_matches_no_ports_since_fragments_have_none():
+    table = steer()
+    assert not [text for chain in table.chains for text in rules(table, chain) if "port" in text]
+
+
+def test_every_rule_of_a_chain_of_the_host_is_about_the_service_address_or_accepts():
+    table = steer()
+    for chain in table.chains:
+        assert all("ip daddr 192.0.2.10 " in text or text.endswith(" accept") for text in rules(table, chain))
+
+
+def test_rules_that_forward_say_where_to():
+    for rule in steer(bridge="br-x").chains["uplink"].rules:
+        assert rule.fwd == ("br-x" if rule.text.endswith('fwd to "br-x"') else None)
+
+
+def test_the_hosts_rules_are_on_its_two_interfaces():
+    table = steer(interface="eth9", bridge="br-x")
+    assert table.chains["uplink"].hook == 'filter hook ingress device "eth9" priority -500'
+    assert table.chains["host"].hook == 'filter hook egress device "br-x" priority -500'
+
+
+def test_replies_are_not_tracked_on_the_host():
+    untracked = nftables.host_tables(a_cluster(), {})[1]
+    assert rules(untracked, "prerouting") == ["ip saddr 192.0.2.10 fib daddr type != local notrack"]
+
+
+@pytest.mark.parametrize(
+    ("services", "accepted"),
+    [
+        ([], []),
+        ([("udp", 1194)], ["ip daddr 192.0.2.10 udp dport { 1194 } accept"]),
+        (
+            [("udp", 1195), ("tcp", 443), ("udp", 1194)],
+            ["ip daddr 192.0.2.10 tcp dport { 443 } accept", "ip daddr 192.0.2.10 udp dport { 1194, 1195 } accept"],
+        ),
+    ],
+)
+def test_a_member_accepts_its_services_and_drops_the_rest(services, accepted):
+    cluster = a_cluster(services=[{"protocol": protocol, "port": port} for protocol, port in services])
+    texts = rules(nftables.member_table(cluster), "service")
+    assert [text for text in texts if "dport" in text] == texts[: len(accepted)] == accepted
+    assert texts[-1] == "ip daddr 192.0.2.10 drop"
+
+
+# A rule as nft 1.0.6 lists it.
+LISTED = {
+    "rule": {
+        "family": "netdev",
+        "table": "clustered_openvpn_vpn",
+        "chain": "uplink",
+        "handle": 6,
+        "comment": "the owner of the client's bucket #3d6950b6",
+        "expr": [
+            {"match": {"op": "==", "left": {"payload": {"protocol": "ip", "field": "daddr"}}, "right": "192.0.2.10"}},
+            {
+                "mangle": {
+                    "key": {"payload": {"protocol": "ether", "field": "daddr"}},
+                    "value": {
+                        "map": {
+                            "key": {
+                                "jhash": {
+                                    "mod": 4,
+                                    "seed": 4660,
+                                    "offset": 1,
+                                    "expr": {"payload": {"protocol": "ip", "field": "saddr"}},
+                                }
+                            },
+                            "data": "@owner",
+                        }
+                    },
+                }
+            },
+            {"fwd": {"dev": "br0"}},
+        ],
+    }
+}
+EMBEDDED = {"payload": {"base": "th", "offset": 192, "len": 32}}
+
+
+def icmp_rule():
+    match, mangle, fwd = LISTED["rule"]["expr"]
+    value = {"map": {"key": {"jhash": {"mod": 9, "seed": 9, "offset": 1, "expr": EMBEDDED}}, "data": "@owner"}}
+    return {"rule": {**LISTED["rule"], "expr": [match, {"mangle": {**mangle["mangle"], "value": value}}, fwd]}}
+
+
+def test_the_hash_is_read_from_the_rules():
+    expected = {"address": "192.0.2.10", "total_nodes": 4, "hash_init": 0x1234}
+    assert nftables.hash_in([{"metainfo": {}}, icmp_rule(), LISTED]) == expected
+    assert nftables.hash_in([icmp_rule()]) is None
+    assert nftables.hash_in([{"rule": {**LISTED["rule"], "chain": "host"}}]) is None
+    assert nftables.hash_in(None) is None
+
+
+def test_owners_are_read_from_the_map():
+    listed = {"map": {"name": "owner", "elem": [[1, A], [2, B]]}}
+    assert nftables.held_by([{"metainfo": {}}, listed]) == {1: A, 2: B}
+    assert nftables.held_by([{"map": {"name": "owner"}}]) == nftables.held_by(None) == {}

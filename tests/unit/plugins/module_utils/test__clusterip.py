@@ -1,0 +1,122 @@
+# Copyright (c) 2026 clustered.openvpn contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.clustered.openvpn.plugins.module_utils import _clusterip
+from ansible_collections.clustered.openvpn.plugins.module_utils._engines import nftables
+from ansible_collections.clustered.openvpn.plugins.module_utils._plan import step
+from ansible_collections.clustered.openvpn.tests.unit.plugins.module_utils.model import MACS, Model, a_cluster
+
+TABLE = "clustered_openvpn_vpn"
+A, B = MACS[1], MACS[2]
+ALL_A = [
+    {"netns": "vpn1", "mac": A, "local_nodes": [1, 2, 3, 4]},
+    {"netns": "vpn2", "mac": B, "local_nodes": []},
+]
+
+
+def host():
+    model = Model("vpn1", "vpn2")
+    model.add("", "nic", up=True)
+    model.add("", "br-vpn", "bridge", up=True)
+    return model
+
+
+def converge(model, cluster, present=True):
+    """The steps, once they are taken; after them there are none left."""
+    steps = _clusterip.plan(cluster, present, model.views, model.listings)
+    model.apply(steps)
+    assert [s.text for s in _clusterip.plan(cluster, present, model.views, model.listings)] == []
+    return steps
+
+
+def owners(model):
+    return nftables.held_by(model.listings["", "netdev", TABLE])
+
+
+def test_a_cluster_is_made_once():
+    model = host()
+    converge(model, a_cluster())
+    assert owners(model) == {1: A, 2: A, 3: B, 4: B}
+    assert all("192.0.2.10/32" in model.views[netns].links["lo"].addresses for netns in ("vpn1", "vpn2"))
+
+
+def test_rules_come_before_addresses_and_the_host_after_its_members():
+    places = [(s.netns, s.op) for s in converge(host(), a_cluster())]
+    assert places[:5] == [("vpn1", "nft"), ("vpn1", "addr_add"), ("vpn2", "nft"), ("vpn2", "addr_add"), ("", "nft")]
+    assert {netns for netns, op in places[5:]} == {""}
+    assert places[-1] == ("", "proxy_add")
+
+
+def test_removing_goes_the_other_way_round_and_leaves_nothing():
+    model = host()
+    converge(model, a_cluster())
+    places = [(s.netns, s.op) for s in converge(model, a_cluster(state="absent"), present=False)]
+    assert places[0] == ("", "proxy_del")
+    assert places[-5:] == [("", "nft"), ("vpn1", "addr_del"), ("vpn1", "nft"), ("vpn2", "addr_del"), ("vpn2", "nft")]
+    assert model.listings == {}
+
+
+def test_removing_what_was_never_there_is_nothing():
+    for model in (host(), Model()):
+        assert _clusterip.plan(a_cluster(state="absent"), False, model.views, model.listings) == []
+
+
+def test_moving_buckets_touches_their_elements_alone_in_one_transaction():
+    model = host()
+    converge(model, a_cluster())
+    after = a_cluster(nodes=ALL_A)
+    assert _clusterip.moved(after, True, model.listings) == 2
+    assert [s.args["lines"] for s in converge(model, after)] == [
+        [f"delete element netdev {TABLE} owner {{ 3, 4 }}", f"add element netdev {TABLE} owner {{ 3 : {A}, 4 : {A} }}"]
+    ]
+    assert _clusterip.moved(after, True, model.listings) == 0
+    assert _clusterip.moved(after, False, model.listings) == 4
+
+
+def test_structure_without_claims_keeps_the_owners():
+    model = host()
+    converge(model, a_cluster())
+    before = owners(model)
+    keep = a_cluster(claims="keep", nodes=ALL_A, hash_init=7)
+    assert _clusterip.moved(keep, True, model.listings) == 0
+    assert [s.op for s in converge(model, keep)] == ["nft"]  # another seed: other rules
+    assert owners(model) == before
+
+
+@pytest.mark.parametrize(
+    ("claims", "expected"),
+    [("add", {1: A, 2: A, 3: A, 4: A}), ("release", {3: B, 4: B}), ("keep", {1: A, 2: A, 3: B, 4: B})],
+)
+def test_claims_of_one_member(claims, expected):
+    model = host()
+    converge(model, a_cluster())
+    converge(model, a_cluster(claims=claims, nodes=ALL_A))
+    assert owners(model) == expected
+
+
+@pytest.mark.parametrize(
+    ("by_hand", "repair"),
+    [
+        (step("addr_del", "vpn2", dev="lo", address="192.0.2.10/32"), [("vpn2", "addr_add")]),
+        (step("nft", "vpn1", lines=[f"delete table ip {TABLE}"]), [("vpn1", "nft")]),
+        (step("nft", lines=[f"delete table ip {TABLE}"]), [("", "nft")]),
+        (step("nft", lines=[f"flush chain netdev {TABLE} host"]), [("", "nft")]),
+        (step("nft", lines=[f"delete element netdev {TABLE} owner {{ 1 }}"]), [("", "nft")]),
+    ],
+)
+def test_drift_is_put_right_where_it_is(by_hand, repair):
+    model = host()
+    converge(model, a_cluster())
+    model.apply([by_hand])
+    assert [(s.netns, s.op) for s in converge(model, a_cluster())] == repair
+
+
+def test_the_tables_to_list_are_those_that_are_planned():
+    model = host()
+    converge(model, a_cluster())
+    assert sorted(model.listings) == sorted(_clusterip.tables_of(a_cluster()))
