@@ -154,7 +154,16 @@ class Page(http.server.BaseHTTPRequestHandler):
 
 def print_table(results: list[Result]) -> None:
     """A line a client."""
-    heads = ("client address", "bucket", "predicted member", "actual member", "handshake", "tunnel address", "ping", "page")
+    heads = (
+        "client address",
+        "bucket",
+        "predicted member",
+        "actual member",
+        "handshake",
+        "tunnel address",
+        "ping",
+        "page",
+    )
     rows = [heads]
     for r in results:
         rows.append(

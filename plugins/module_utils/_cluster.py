@@ -135,7 +135,9 @@ def _nodes(items: t.Sequence[t.Mapping[str, t.Any]], total: int, claims: str) ->
             )
         for number in mine or []:
             if not 1 <= number <= total:
-                raise p.ParameterError(f"{where}.local_nodes", number, f"a bucket lies between 1 and {total} (total_nodes)")
+                raise p.ParameterError(
+                    f"{where}.local_nodes", number, f"a bucket lies between 1 and {total} (total_nodes)"
+                )
             if number in owner:
                 raise p.ParameterError(
                     f"{where}.local_nodes", number, f"already owned by {owner[number]}; a bucket has one owner"

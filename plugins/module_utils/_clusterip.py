@@ -17,9 +17,14 @@ from ansible_collections.clustered.openvpn.plugins.module_utils._cluster import 
 from ansible_collections.clustered.openvpn.plugins.module_utils._engines import nftables
 from ansible_collections.clustered.openvpn.plugins.module_utils._observed import Views
 from ansible_collections.clustered.openvpn.plugins.module_utils._plan import Step, step
-from ansible_collections.clustered.openvpn.plugins.module_utils._ruleset import Listing, Table, plan_no_table, plan_table
+from ansible_collections.clustered.openvpn.plugins.module_utils._ruleset import (
+    Listing,
+    Table,
+    plan_no_table,
+    plan_table,
+)
 
-Listings = t.Mapping[t.Tuple[str, str, str], Listing]  # (netns, family, table) -> what nft lists
+Listings = t.Mapping[tuple[str, str, str], Listing]  # (netns, family, table) -> what nft lists
 
 
 def tables_of(cluster: Cluster) -> list[tuple[str, str, str]]:

@@ -142,9 +142,7 @@ class Kernel:
                 addresses=frozenset(addresses.get(index, ())),
                 routes={proto: frozenset(found) for proto, found in routes.get(index, {}).items()},
                 neighbours=neighbours.get(index, {}),
-                proxies=frozenset(
-                    ip for dev, ip in asked if dev == names[index] and self._is_proxy(netns, index, ip)
-                ),
+                proxies=frozenset(ip for dev, ip in asked if dev == names[index] and self._is_proxy(netns, index, ip)),
                 fdb=frozenset(fdb.get(index, ())),
             )
         with self.within(netns):
@@ -155,7 +153,7 @@ class Kernel:
         self, keys: t.Iterable[tuple[str, str, str]], views: t.Mapping[str, View]
     ) -> dict[tuple[str, str, str], list[dict[str, t.Any]] | None]:
         """nft tables, named as (netns, family, table); None for one that is not there."""
-        result = {}
+        result: dict[tuple[str, str, str], list[dict[str, t.Any]] | None] = {}
         for netns, family, table in keys:
             result[netns, family, table] = None
             if views[netns].exists:

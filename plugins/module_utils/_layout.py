@@ -31,7 +31,7 @@ MEMBER_SYSCTLS = {
     "net.ipv4.conf.all.accept_redirects": "0",
 }
 
-Data = t.Dict[str, t.Any]
+Data = dict[str, t.Any]
 
 
 def layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None = None) -> Data:
@@ -88,7 +88,8 @@ def layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None
         ],
         "servers": [_server(m, i, address) for m in members for i in instances],
         # What a client must know of: the pools of all members, and the host by its internal address.
-        "push": [_pushed(ipaddress.ip_network(i["pool"])) for i in instances] + [_pushed(ipaddress.ip_network(gateway))],
+        "push": [_pushed(ipaddress.ip_network(i["pool"])) for i in instances]
+        + [_pushed(ipaddress.ip_network(gateway))],
     }
     result["retired"] = _retired(previous, result)
     return result
@@ -114,7 +115,9 @@ def _instances(wanted: t.Mapping[str, t.Any]) -> list[Data]:
         slice_prefix = wanted["slice_prefix"]
         if not pool.prefixlen <= slice_prefix <= SMALLEST_SLICE:
             raise p.ParameterError(
-                "slice_prefix", slice_prefix, f"between the length of pool {pool} and {SMALLEST_SLICE} for each instance"
+                "slice_prefix",
+                slice_prefix,
+                f"between the length of pool {pool} and {SMALLEST_SLICE} for each instance",
             )
         result.append({**item, "pool": str(pool), "slice_prefix": slice_prefix})
     if not result:

@@ -66,7 +66,8 @@ def plan_table(want: Table, have: Listing) -> list[str]:
         if name not in held:
             lines.append(f"add map {at} {name} {{ {declaration}; }}")
     if _chains_of(have) != {
-        name: ("accept", [(chain.comment(rule), rule.fwd) for rule in chain.rules]) for name, chain in want.chains.items()
+        name: ("accept", [(chain.comment(rule), rule.fwd) for rule in chain.rules])
+        for name, chain in want.chains.items()
     }:
         lines.extend(_rebuilt(want, have))
     for name, elements in want.elements.items():
@@ -82,7 +83,7 @@ def plan_no_table(family: str, name: str, have: Listing) -> list[str]:
 def elements_of(have: Listing, name: str) -> dict[t.Any, str]:
     """The elements that a map holds."""
     found = _objects(have, "map").get(name, {})
-    return {key: value for key, value in found.get("elem", [])}
+    return dict(found.get("elem", []))
 
 
 def rules_of(have: Listing, chain: str) -> list[t.Mapping[str, t.Any]]:

@@ -95,7 +95,9 @@ def bridges_from(items: t.Sequence[dict[str, t.Any]]) -> list[Bridge]:
         fdb = set()
         for j, entry in enumerate(item.get("fdb") or []):
             if entry["port"] not in ports:
-                raise p.ParameterError(f"{where}.fdb[{j}].port", entry["port"], f"must be one of the ports {list(ports)}")
+                raise p.ParameterError(
+                    f"{where}.fdb[{j}].port", entry["port"], f"must be one of the ports {list(ports)}"
+                )
             fdb.add((t.cast(str, p.mac(f"{where}.fdb[{j}].mac", entry["mac"], multicast=None)), entry["port"]))
         p.unique(f"{where}.fdb.mac", (m for m, port in sorted(fdb)))
         result.append(
@@ -276,7 +278,9 @@ def _plan_link(want: Interface, have: Link) -> list[Step]:
     if want.mtu and have.mtu != want.mtu:
         steps.append(step("link_mtu", want.netns, dev=want.name, mtu=want.mtu))
     # Added before removed: an address that others depend on (a secondary's primary) never leaves a gap.
-    steps.extend(step("addr_add", want.netns, dev=want.name, address=a) for a in sorted(want.addresses - have.addresses))
+    steps.extend(
+        step("addr_add", want.netns, dev=want.name, address=a) for a in sorted(want.addresses - have.addresses)
+    )
     extra = {a for a in have.addresses - want.addresses if not _kernel_made(a)}
     steps.extend(step("addr_del", want.netns, dev=want.name, address=a) for a in sorted(extra))
     if want.up != have.up:

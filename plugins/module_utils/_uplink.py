@@ -11,7 +11,13 @@ proxy, whichever members are alive, and routes what the members send.
 from __future__ import annotations
 
 from ansible_collections.clustered.openvpn.plugins.module_utils._cluster import Cluster
-from ansible_collections.clustered.openvpn.plugins.module_utils._observed import RTPROT_CLUSTERIP, Link, Route, View, Views
+from ansible_collections.clustered.openvpn.plugins.module_utils._observed import (
+    RTPROT_CLUSTERIP,
+    Link,
+    Route,
+    View,
+    Views,
+)
 from ansible_collections.clustered.openvpn.plugins.module_utils._plan import Step, step
 from ansible_collections.clustered.openvpn.plugins.module_utils._topology import plan_sysctls
 

@@ -11,7 +11,8 @@ short_description: Bridges with ports, static FDB entries and addresses
 version_added: 0.1.0
 description:
   - Makes or removes Linux bridges, attaches their ports and keeps static entries of the forwarding database.
-  - Multicast snooping is off unless asked for. A querier on the network would otherwise stop the bridge from flooding the
+  - Multicast snooping is off unless asked for. A querier on the network would otherwise stop the bridge from
+    flooding the
     frames of a cluster's multicast MAC after some seconds.
   - An interface of another kind under the name is never touched. The module fails and says what it found.
 options:
@@ -46,7 +47,8 @@ options:
         elements: str
         default: []
       routes:
-        description: Routes over this interface. The list is exact for routes with the protocol C(static); others are left alone.
+        description: Routes over this interface. The list is exact for routes with the protocol C(static); others are
+          left alone.
         type: list
         elements: dict
         default: []
@@ -76,7 +78,8 @@ options:
         type: bool
         default: true
       ports:
-        description: Names of the interfaces that are its ports, in the same namespace. The list is exact, so others leave the bridge.
+        description: Names of the interfaces that are its ports, in the same namespace. The list is exact, so others
+          leave the bridge.
         type: list
         elements: str
         default: []

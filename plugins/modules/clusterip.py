@@ -10,13 +10,18 @@ module: clusterip
 short_description: One service address for several nodes, each owning some of the hash's results
 version_added: 0.1.0
 description:
-  - Makes the members of a cluster, network namespaces behind a bridge, serve one address. A hash of the client's address names a
-    bucket, and each bucket is owned by one node, which gets the packet. The words are those of the kernel's own C(CLUSTERIP) target.
-  - Buckets can be added to a node and released from it while traffic flows. A move is one atomic transaction, and nothing else is
+  - Makes the members of a cluster, network namespaces behind a bridge, serve one address. A hash of the client's
+    address names a
+    bucket, and each bucket is owned by one node, which gets the packet. The words are those of the kernel's own
+    C(CLUSTERIP) target.
+  - Buckets can be added to a node and released from it while traffic flows. A move is one atomic transaction, and
+    nothing else is
     touched.
-  - The host answers ARP for the address as a proxy, so the address is reachable whichever members are alive. The NIC keeps its
+  - The host answers ARP for the address as a proxy, so the address is reachable whichever members are alive. The NIC
+    keeps its
     addresses and is no port of a bridge.
-  - In each member, packets for the address that belong to no service are dropped. Ping is answered, by the owner of the bucket.
+  - In each member, packets for the address that belong to no service are dropped. Ping is answered, by the owner of
+    the bucket.
 options:
   name:
     description: Name of the cluster. The nftables tables are called C(clustered_openvpn_NAME).
@@ -61,7 +66,8 @@ options:
     default: 0
   clustermac:
     description:
-      - The multicast MAC address of the cluster. With O(distribution=steer), what the host itself sends to the service address carries it
+      - The multicast MAC address of the cluster. With O(distribution=steer), what the host itself sends to the
+        service address carries it
         as a unicast, its group bit cleared, until the owner is looked up.
       - V(03:00) and the last four bytes of the address when left out.
     type: str
@@ -106,7 +112,8 @@ options:
     description:
       - What O(nodes[].local_nodes) means.
       - V(exact) makes the nodes own just those buckets.
-      - V(add) gives them those buckets, whoever owns them now. V(release) takes those buckets from them, where they still own them.
+      - V(add) gives them those buckets, whoever owns them now. V(release) takes those buckets from them, where they
+        still own them.
         Other buckets stay as they are.
       - V(keep) leaves every bucket with its owner.
     type: str
@@ -115,7 +122,8 @@ options:
   state:
     description:
       - V(present) makes what is missing and repairs what differs.
-      - V(absent) removes the tables, the address, the proxy entry, the neighbour entry and the route. Forwarding on the NIC
+      - V(absent) removes the tables, the address, the proxy entry, the neighbour entry and the route. Forwarding on
+        the NIC
         stays on, since others may rely on it by then.
     type: str
     choices: [present, absent]
@@ -126,7 +134,8 @@ seealso:
   - module: clustered.openvpn.clusterip_info
   - module: clustered.openvpn.bridge
 notes:
-  - The bridge needs a static FDB entry for each node's MAC address, as R(clustered.openvpn.bridge,ansible_collections.clustered.openvpn.bridge_module)
+  - The bridge needs a static FDB entry for each node's MAC address, as
+    R(clustered.openvpn.bridge,ansible_collections.clustered.openvpn.bridge_module)
     makes it. Without one it floods, and every member gets every packet.
 """
 

@@ -10,7 +10,8 @@ module: clusterip_info
 short_description: What the kernel holds of a cluster
 version_added: 0.1.0
 description:
-  - Reads the nftables tables of this collection, and tells the service address, the hash and the owners of the buckets as the kernel
+  - Reads the nftables tables of this collection, and tells the service address, the hash and the owners of the
+    buckets as the kernel
     really has them.
 options:
   name:

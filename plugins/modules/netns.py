@@ -33,7 +33,8 @@ options:
   state:
     description:
       - V(present) makes what is missing and repairs what differs.
-      - V(absent) removes the namespaces. Processes inside keep running in a namespace without a name, so stop them first.
+      - V(absent) removes the namespaces. Processes inside keep running in a namespace without a name, so stop them
+        first.
     type: str
     choices: [present, absent]
     default: present

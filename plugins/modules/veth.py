@@ -10,8 +10,10 @@ module: veth
 short_description: Pairs of virtual Ethernet interfaces, each end in its namespace
 version_added: 0.1.0
 description:
-  - Makes or removes veth pairs. Each end is made directly in its namespace, with its MAC address, MTU, addresses and routes.
-  - What differs is repaired by the smallest change. Two interfaces that have the names but are not the two ends of one pair are
+  - Makes or removes veth pairs. Each end is made directly in its namespace, with its MAC address, MTU, addresses and
+    routes.
+  - What differs is repaired by the smallest change. Two interfaces that have the names but are not the two ends of
+    one pair are
     removed and made again.
   - An interface of another kind under one of the names is never touched. The module fails and says what it found.
 options:
@@ -46,7 +48,8 @@ options:
         elements: str
         default: []
       routes:
-        description: Routes over this interface. The list is exact for routes with the protocol C(static); others are left alone.
+        description: Routes over this interface. The list is exact for routes with the protocol C(static); others are
+          left alone.
         type: list
         elements: dict
         default: []
@@ -91,7 +94,8 @@ options:
             elements: str
             default: []
           routes:
-            description: Routes over this interface. The list is exact for routes with the protocol C(static); others are left alone.
+            description: Routes over this interface. The list is exact for routes with the protocol C(static); others
+              are left alone.
             type: list
             elements: dict
             default: []

@@ -4,8 +4,8 @@
 
 """How long the network of a cluster takes to set up: our modules beside the tools they stand for.
 
-Everything happens in namespaces of this run. Times are medians of some rounds, taken in turn; absolute figures belong to
-the machine, so the ratio is what counts.
+Everything happens in namespaces of this run. Times are medians of some rounds, taken in turn; absolute figures belong
+to the machine, so the ratio is what counts.
 """
 
 from __future__ import annotations
@@ -70,7 +70,11 @@ def modules(parts: dict[str, t.Any]) -> list[Step]:
             namespaces, True, k.observe((n.name for n in namespaces), (), {n.name: n.sysctls for n in namespaces})
         )
     )
-    run(lambda k: _topology.plan_veths(veths, True, k.observe({e.netns for v in veths for e in (v.end, v.peer)}, ("addresses", "routes"))))
+    run(
+        lambda k: _topology.plan_veths(
+            veths, True, k.observe({e.netns for v in veths for e in (v.end, v.peer)}, ("addresses", "routes"))
+        )
+    )
     run(lambda k: _topology.plan_bridges(bridges, True, k.observe([""], ("addresses", "routes", "fdb"))))
     run(claims)
     return taken
@@ -139,7 +143,7 @@ def main() -> None:
             assert not again, again
             rows["modules, no change"].append(seconds)
             remove()
-            seconds, _none = timed(lambda: tools(steps))
+            seconds, _none = timed(lambda made=steps: tools(made))
             rows["batches, from nothing"].append(seconds)
             assert not modules(parts), "the batches made the same"
             remove()

@@ -68,7 +68,10 @@ class Parts:
                 up = "UP" in link["flags"]
                 result.append(f"{netns} {link['ifname']} {link['address']} {link['mtu']} {up} {link.get('master')}")
                 result += [f"{netns} {a['local']}" for a in link["addr_info"] if a["scope"] != "link"]
-            result += [f"{netns} {line}" for line in sh(f"ip -n {netns} route; bridge -n {netns} fdb", check=False).splitlines()]
+            result += [
+                f"{netns} {line}"
+                for line in sh(f"ip -n {netns} route; bridge -n {netns} fdb", check=False).splitlines()
+            ]
         return sorted(result)
 
 
@@ -95,12 +98,24 @@ def test_a_second_run_changes_nothing(parts: Parts) -> None:
 # name -> what happens behind our back, and the module and the command that repair it
 DRIFTS = {
     "loopback down": ("ip -n {one} link set lo down", 0, "ip -n {one} link set dev lo up"),
-    "sysctl": ("ip netns exec {one} sysctl -w net.ipv4.ip_forward=0", 0, "ip netns exec {one} sysctl -w net.ipv4.ip_forward=1"),
-    "mac": ("ip -n {one} link set eth0 address 02:00:00:00:09:09", 1, "ip -n {one} link set dev eth0 address 02:00:00:00:01:01"),
+    "sysctl": (
+        "ip netns exec {one} sysctl -w net.ipv4.ip_forward=0",
+        0,
+        "ip netns exec {one} sysctl -w net.ipv4.ip_forward=1",
+    ),
+    "mac": (
+        "ip -n {one} link set eth0 address 02:00:00:00:09:09",
+        1,
+        "ip -n {one} link set dev eth0 address 02:00:00:00:01:01",
+    ),
     "mtu": ("ip -n {one} link set eth0 mtu 1300", 1, "ip -n {one} link set dev eth0 mtu 1400"),
     "address lost": ("ip -n {one} addr del fd00::11/64 dev eth0", 1, "ip -n {one} addr add fd00::11/64 dev eth0"),
     "address added": ("ip -n {one} addr add 10.99.0.1/24 dev eth0", 1, "ip -n {one} addr del 10.99.0.1/24 dev eth0"),
-    "route lost": ("ip -n {one} route del default", 1, "ip -n {one} route replace 0.0.0.0/0 via 10.255.0.1 dev eth0 proto static"),
+    "route lost": (
+        "ip -n {one} route del default",
+        1,
+        "ip -n {one} route replace 0.0.0.0/0 via 10.255.0.1 dev eth0 proto static",
+    ),
     "route changed": (
         "ip -n {one} route replace default via 10.255.0.7 dev eth0 proto static",
         1,
@@ -123,8 +138,16 @@ DRIFTS = {
         2,
         "bridge fdb del 02:00:00:00:01:77 dev ve-two master",
     ),
-    "flooding": ("bridge -n {host} link set dev ve-two flood on", 2, "bridge link set dev ve-two flood off learning off"),
-    "snooping": ("ip -n {host} link set br-t type bridge mcast_snooping 1", 2, "ip link set dev br-t type bridge mcast_snooping 0"),
+    "flooding": (
+        "bridge -n {host} link set dev ve-two flood on",
+        2,
+        "bridge link set dev ve-two flood off learning off",
+    ),
+    "snooping": (
+        "ip -n {host} link set br-t type bridge mcast_snooping 1",
+        2,
+        "ip link set dev br-t type bridge mcast_snooping 0",
+    ),
 }
 
 

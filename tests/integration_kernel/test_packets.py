@@ -13,6 +13,7 @@ import subprocess
 import typing as t
 
 import pytest
+
 from ansible_collections.clustered.openvpn.plugins.filter.cluster import bucket, bucket_member, cluster_layout
 from ansible_collections.clustered.openvpn.plugins.module_utils import _ruleset
 from ansible_collections.clustered.openvpn.plugins.module_utils._cluster import Cluster, Node
@@ -35,7 +36,9 @@ class Built:
                 "address": address,
                 "interface": "nic0",
                 "members": [{"name": f"{world.prefix}-{name[0]}{i + 1}", "number": i + 1} for i in range(members)],
-                "instances": [{"name": "udp", "protocol": "udp", "port": PORT, "pool": wanted.pop("pool", "10.8.0.0/16")}],
+                "instances": [
+                    {"name": "udp", "protocol": "udp", "port": PORT, "pool": wanted.pop("pool", "10.8.0.0/16")}
+                ],
                 "slice_prefix": 24,
                 "internal_network": wanted.pop("internal_network", "10.255.0.0/22"),
                 "total_nodes": 256,
@@ -199,7 +202,9 @@ def test_buckets_move_while_traffic_flows_and_nothing_is_lost(cluster: Built) ->
     ping = ["nsenter", f"--net=/run/netns/{client}", "ping", "-q", "-i", "0.002", "-c", "2000", "-W", "2", ADDRESS]
     with subprocess.Popen(ping, stdout=subprocess.PIPE, text=True) as flood:
         for owner in (second, first, second):
-            result = world.module("clusterip", nodes=[{**nodes[owner], "local_nodes": [number]}], claims="add", **common)
+            result = world.module(
+                "clusterip", nodes=[{**nodes[owner], "local_nodes": [number]}], claims="add", **common
+            )
             assert result["moved"] == 1
             assert len(result["commands"]) == 1
             assert ask_udp(client, ADDRESS, PORT) == [owner]
@@ -207,7 +212,9 @@ def test_buckets_move_while_traffic_flows_and_nothing_is_lost(cluster: Built) ->
     assert "2000 packets transmitted, 2000 received, 0% packet loss" in output
     released = world.module("clusterip", nodes=[{**nodes[first], "local_nodes": [number]}], claims="release", **common)
     assert not released["changed"], "a bucket is not taken from somebody who is not named"
-    assert world.module("clusterip", nodes=[{**nodes[second], "local_nodes": [number]}], claims="release", **common)["changed"]
+    assert world.module("clusterip", nodes=[{**nodes[second], "local_nodes": [number]}], claims="release", **common)[
+        "changed"
+    ]
     assert ask_udp(client, ADDRESS, PORT, timeout=0.3) == []
     assert world.module("clusterip_info")["clusters"]["vpn"]["unowned"] == [number]
 

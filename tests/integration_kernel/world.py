@@ -125,11 +125,8 @@ class Echo:
     """A UDP and TCP service in a namespace that answers with the namespace's name; ends with the object."""
 
     def __init__(self, netns: str, address: str, port: int):
-        self.process = subprocess.Popen(
-            ["nsenter", f"--net=/run/netns/{netns}", sys.executable, str(Path(__file__).parent / "echo.py")]
-            + [address, str(port), netns],
-            stdout=subprocess.PIPE,
-        )
+        script = [sys.executable, str(Path(__file__).parent / "echo.py"), address, str(port), netns]
+        self.process = subprocess.Popen(["nsenter", f"--net=/run/netns/{netns}", *script], stdout=subprocess.PIPE)
         assert self.process.stdout is not None
         assert self.process.stdout.readline() == b"ready\n"
 

@@ -84,7 +84,9 @@ def _steer(cluster: Cluster, held: t.Mapping[int, str]) -> Table:
             (
                 Rule("ether type { 8021q, 8021ad } accept", "another VLAN"),
                 Rule(f"ip daddr != {cluster.address} accept", "not for the cluster"),
-                Rule(f"{to} {ICMP_ERRORS} {_to_owner(cluster, _EMBEDDED_DESTINATION)} {forward}", error, cluster.bridge),
+                Rule(
+                    f"{to} {ICMP_ERRORS} {_to_owner(cluster, _EMBEDDED_DESTINATION)} {forward}", error, cluster.bridge
+                ),
                 Rule(f"{to} {ICMP_ERRORS} drop", unknown),
                 Rule(f"{to} {_to_owner(cluster, 'ip saddr')} {forward}", source, cluster.bridge),
                 Rule(f"{to} drop", nobody),
