@@ -20,7 +20,9 @@ def bucket(address: str, total_nodes: int = 256, hash_init: int = 0) -> int:
     return _said(_hash.bucket, address, total_nodes, hash_init)
 
 
-def bucket_member(address: str, owners: t.Mapping[str, t.Iterable[int]], total_nodes: int = 256, hash_init: int = 0) -> str | None:
+def bucket_member(
+    address: str, owners: t.Mapping[str, t.Iterable[int]], total_nodes: int = 256, hash_init: int = 0
+) -> str | None:
     """The member that owns a client's bucket, or None."""
     number = bucket(address, total_nodes, hash_init)
     return next((member for member, buckets in owners.items() if number in buckets), None)

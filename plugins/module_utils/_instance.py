@@ -114,6 +114,13 @@ class Step:
     reason: str = ""
     trial: bool = False  # restart: only if the changed configuration has passed a trial
 
+    @property
+    def whose(self) -> Instance:
+        """The instance, for the steps that have one."""
+        if self.instance is None:
+            raise ValueError(f"{self.op} is for all instances")
+        return self.instance
+
 
 def plan(desired: Desired, instances: t.Sequence[tuple[Instance, Observed, str | None]]) -> list[Step]:
     """The steps for all instances: units first, then one daemon-reload, then the processes.

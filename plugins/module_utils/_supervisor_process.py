@@ -97,8 +97,7 @@ class ProcessSupervisor:
         return self._command(instance, caps, own_tun=tun_is_closed(instance.user, instance.group))
 
     def commands(self, step: Step, observed: Observed, caps: t.Sequence[str]) -> list[str]:
-        i = step.instance
-        assert i
+        i = step.whose
         lines = []
         if step.op in ("stop", "restart") and observed.pid:
             lines.append(f"kill {observed.pid}")
@@ -115,11 +114,10 @@ class ProcessSupervisor:
 
     def apply(self, step: Step, observed: Observed, caps: t.Sequence[str], timeout: float) -> None:
         del timeout
-        assert step.instance
         if step.op in ("stop", "restart") or (step.op == "remove" and observed.pid):
-            self.stop(step.instance, observed.pid)
+            self.stop(step.whose, observed.pid)
         if step.op in ("start", "restart"):
-            self.start(step.instance, caps)
+            self.start(step.whose, caps)
         if step.op == "remove":
             remove(observed.files)
 

@@ -158,28 +158,25 @@ class SystemdSupervisor:
     def commands(self, step: Step, observed: Observed, caps: t.Sequence[str]) -> list[str]:
         if step.op == "reload":
             return ["systemctl daemon-reload"]
-        assert step.instance
         if step.op == "write":
-            text = self.drop_in(step.instance, caps)
-            return [f"install -D -m 0644 /dev/stdin {drop_in_path(step.instance)} <<'EOF'\n{text}EOF"]
+            text = self.drop_in(step.whose, caps)
+            return [f"install -D -m 0644 /dev/stdin {drop_in_path(step.whose)} <<'EOF'\n{text}EOF"]
         if step.op == "remove":
             return [f"rm -rf {' '.join(observed.files)}"]
-        return [f"systemctl {step.op} {step.instance.unit}"]
+        return [f"systemctl {step.op} {step.whose.unit}"]
 
     def apply(self, step: Step, observed: Observed, caps: t.Sequence[str], timeout: float) -> None:
         if step.op == "reload":
             base.run(["systemctl", "daemon-reload"])
         elif step.op == "write":
-            assert step.instance
-            self._write(step.instance, caps)
+            self._write(step.whose, caps)
         elif step.op == "remove":
             remove(observed.files)
         else:
-            assert step.instance
             # a stop takes as long as the unit allows (TimeoutStopSec=, 90 s)
             bound = timeout if step.op in ("start", "restart") else 100
             try:
-                base.run(["systemctl", step.op, step.instance.unit], bound)
+                base.run(["systemctl", step.op, step.whose.unit], bound)
             except base.SupervisorError as exc:  # where to look further is not needed: the log follows
                 raise base.SupervisorError(str(exc).partition("\nSee ")[0].rstrip(".")) from exc
 

@@ -208,7 +208,7 @@ def test_buckets_move_while_traffic_flows_and_nothing_is_lost(cluster: Built) ->
             assert result["moved"] == 1
             assert len(result["commands"]) == 1
             assert ask_udp(client, ADDRESS, PORT) == [owner]
-        output, _ = flood.communicate(timeout=30)
+        output = flood.communicate(timeout=30)[0]
     assert "2000 packets transmitted, 2000 received, 0% packet loss" in output
     released = world.module("clusterip", nodes=[{**nodes[first], "local_nodes": [number]}], claims="release", **common)
     assert not released["changed"], "a bucket is not taken from somebody who is not named"
@@ -259,7 +259,7 @@ def test_filter_and_kernel_agree_on_ten_thousand_addresses(world: World, total: 
     sh("nft -f - <<'EOF'\n" + "\n".join(lines) + "\nEOF", host)
 
     rng = random.Random(total)
-    addresses = {str_address(rng.randrange(0x01000000, 0xE0000000)) for _ in range(10_000)}
+    addresses = {str_address(rng.randrange(0x01000000, 0xE0000000)) for _number in range(10_000)}
     seen = deliver(client, sink, addresses, set(macs.values()))
     wrong = {a: seen.get(a) for a in addresses if seen.get(a) != macs[bucket(a, total, seed)]}
     assert wrong == {}
@@ -290,7 +290,7 @@ def deliver(client: str, sink: str, addresses: t.Iterable[str], macs: set[str]) 
             for address in pending[:200]:
                 packet = ip_header(address, ADDRESS, 17, 28) + struct.pack("!HHHH", 1, PORT, 8, 0)
                 sender.send(frame_head + packet)
-            for _ in pending[:200]:
+            for _number in range(len(pending[:200])):
                 frame = receiver.recv(2048)
                 mac = ":".join(f"{byte:02x}" for byte in frame[:6])
                 source = socket.inet_ntoa(frame[26:30])

@@ -95,6 +95,8 @@ def test_growing_from_nothing_by_ones_moves_shares_of_256_buckets():
         ({"a": 1, "b": 1}, {"a": [2, 4], "gone": [1, 3]}, {"a": [2, 4], "b": [1, 3]}),
         # Buckets that are not there, and a bucket claimed twice: the first owner has it.
         ({"a": 1, "b": 1}, {"a": [1, 7], "b": [1, 2, 0]}, {"a": [1, 3], "b": [2, 4]}),
+        ({"a": 1, "b": 1, "c": 1}, {"a": [7, 8], "b": [1, 2], "c": [3]}, {"a": [4], "b": [1, 2], "c": [3]}),
+        ({"a": 1, "b": 1}, {"a": [4]}, {"a": [1, 4], "b": [2, 3]}),
         ({"a": 1, "b": 1}, {}, {"a": [1, 2], "b": [3, 4]}),
     ],
 )

@@ -40,7 +40,9 @@ def owners(model):
 
 def test_a_cluster_is_made_once():
     model = host()
+    assert _clusterip.moved(a_cluster(), True, model.listings) == 4
     converge(model, a_cluster())
+    assert _clusterip.moved(a_cluster(), True, model.listings) == 0
     assert owners(model) == {1: A, 2: A, 3: B, 4: B}
     assert all("192.0.2.10/32" in model.views[netns].links["lo"].addresses for netns in ("vpn1", "vpn2"))
 

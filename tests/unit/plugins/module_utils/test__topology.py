@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.clustered.openvpn.plugins.module_utils import _topology as topology
-from ansible_collections.clustered.openvpn.plugins.module_utils._observed import Route
+from ansible_collections.clustered.openvpn.plugins.module_utils._observed import RTPROT_STATIC, Route
 from ansible_collections.clustered.openvpn.plugins.module_utils._params import ParameterError
 from ansible_collections.clustered.openvpn.plugins.module_utils._plan import step
 from ansible_collections.clustered.openvpn.plugins.module_utils._topology import Bridge, Interface, Namespace, Veth
@@ -76,6 +76,18 @@ def converge(model, planner, wanted, present=True):
     return [s.text for s in steps]
 
 
+def as_wanted(want, view):
+    """Whether an interface is as it should be, judged without the planner."""
+    link = view.links[want.name]
+    return (
+        want.mac in (None, link.mac)
+        and want.mtu in (None, link.mtu)
+        and want.addresses == link.addresses
+        and want.up == link.up
+        and (link.routes.get(RTPROT_STATIC) == want.routes or not want.up)
+    )
+
+
 @given(namespaces(), namespaces())
 def test_namespaces_converge_from_any_state_to_any(before, after):
     model = Model()
@@ -92,8 +104,7 @@ def test_veths_converge_from_any_state_to_any(before, after):
     model = Model("a", "b")
     converge(model, topology.plan_veths, before)
     converge(model, topology.plan_veths, after)
-    for end in (end for veth in after for end in (veth.end, veth.peer)):
-        assert model.views[end.netns].links[end.name].addresses == end.addresses
+    assert all(as_wanted(end, model.views[end.netns]) for veth in after for end in (veth.end, veth.peer))
     converge(model, topology.plan_veths, after, present=False)
     assert not any(end.name in model.views[end.netns].links for v in after for end in (v.end, v.peer))
 
@@ -106,9 +117,12 @@ def test_bridges_converge_from_any_state_to_any(before, after):
     converge(model, topology.plan_bridges, before)
     converge(model, topology.plan_bridges, after)
     for bridge in after:
+        assert as_wanted(bridge.interface, model.views[""])
+        assert model.views[""].links[bridge.interface.name].mcast_snooping == bridge.mcast_snooping
         ports = [x for x in model.views[""].links.values() if x.master == bridge.interface.name]
         assert {(mac, x.name) for x in ports for mac in x.fdb} == bridge.fdb
         assert {x.name for x in ports} == set(bridge.ports)
+        assert all((x.flood, x.learning) == (bridge.flood, bridge.learning) for x in ports)
     converge(model, topology.plan_bridges, after, present=False)
     assert {"p1", "p2", "p3"} <= set(model.views[""].links)
 

@@ -1,0 +1,89 @@
+# Targets of clustered.openvpn. Each one sets up what it needs: nothing has to be installed by hand but make and git.
+# PACKAGES= (empty) leaves the Debian packages alone: see tools/packages.txt for what must be there then.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export LC_ALL := C.UTF-8
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+export ANSIBLE_HOME := $(CURDIR)/.cache/ansible
+export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.cache/collections
+export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.cache/hypothesis
+export PACKAGES ?= tools/packages.txt
+
+collection := .cache/collections/ansible_collections/clustered/openvpn
+# What a test starts must find the collection too.
+importable := PYTHONPATH=$(CURDIR)/.cache/collections
+# antsibull leaves a log in the home directory.
+at_home := HOME=$(CURDIR)/.cache/home
+lints := lint-ansible lint-yaml lint-python lint-types lint-shell lint-docs lint-changelog
+targets := help demo test lint unit sanity integration build bench format setup clean
+
+.PHONY: $(targets) $(lints) demo-test
+.NOTPARALLEL:
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+
+demo: setup ## build a cluster on this machine and let real clients use it (root; MEMBERS=4 for another size)
+	@demo/run
+
+test: setup ## all of: lint unit sanity build integration demo (root)
+	@tools/stages --count lint unit sanity build integration demo-test
+
+lint: setup ## Ansible, YAML, Python, types, shell, docs and changelog
+	@tools/stages $(lints)
+
+unit: setup ## tests of the pure code
+	$(importable) pytest tests/unit
+
+sanity: setup ## ansible-test sanity
+	@tools/sanity
+
+integration: setup ## tests on the real kernel, in namespaces of their own (root)
+	@[ "$$(id -u)" -eq 0 ] || { echo "make integration: network namespaces need root" >&2; exit 1; }
+	$(importable) pytest tests/integration_kernel
+
+build: setup ## the archive that ansible-galaxy installs, in .cache/build
+	ansible-galaxy collection build --force --output-path .cache/build
+
+bench: setup ## measure (root)
+	@[ -e tests/bench/run.py ] || { echo "make bench: there is no tests/bench/run.py, so nothing was measured" >&2; exit 1; }
+	$(importable) python tests/bench/run.py
+
+format: setup ## put Python code into the form that lint wants
+	ruff check --fix --exit-zero
+	ruff format
+
+setup: ## only what every target does first: Debian packages, .venv
+	@tools/setup
+
+clean: ## remove the demo's cluster, .venv, caches, and the packages that make installed
+	@tools/clean
+
+# The demo, and nothing of it left behind.
+demo-test: setup
+	@result=0; demo/run || result=$$?; demo/clean || result=$$?; exit $$result
+
+lint-ansible: setup
+	ansible-lint
+
+lint-yaml: setup
+	yamllint --strict .
+
+lint-python: setup
+	ruff check
+	ruff format --check
+
+lint-types: setup
+	mypy $(addprefix $(collection)/,$(wildcard plugins/module_utils plugins/filter))
+
+lint-shell: setup
+	shellcheck $$(git grep --untracked --files-with-matches --extended-regexp '^#!.*[ /](ba)?sh( |$$)')
+
+lint-docs: setup
+	$(at_home) antsibull-docs lint-collection-docs --plugin-docs --disallow-unknown-collection-refs .
+
+lint-changelog: setup
+	$(at_home) antsibull-changelog lint
