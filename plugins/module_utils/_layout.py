@@ -38,22 +38,23 @@ def layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None
     """Everything there is to be, from what the user says (C(wanted)) and the layout before.
 
     wanted: name, address, interface, members (name, and perhaps number, weight, cpus; if there are none: size, cores,
-    pin), instances (name, protocol, port, pool), slice_prefix, internal_network, total_nodes, hash_init, clustermac.
-    Raises ParameterError.
+    pin), instances (name, protocol, port, pool), slice_prefix, internal_network, total_nodes, hash_init, clustermac;
+    facts: what Ansible gathered of the host's interfaces. Raises ParameterError.
     """
     name = cluster_name("name", wanted["name"])
     address = ipaddress.IPv4Address(p.address("address", wanted["address"], version=4))
     internal = t.cast(ipaddress.IPv4Network, p.network("internal_network", wanted["internal_network"], version=4))
     instances = _instances(wanted)
     members = _members(name, wanted, internal, instances)
+    bridge = p.interface_name("name", f"br-{name}")
     _no_overlaps(address, internal, instances)
+    _fits_host(wanted["interface"], address, internal, instances, _host_networks(wanted.get("facts") or {}, bridge))
     previous = previous or {}
     held = {m["name"]: m["local_nodes"] for m in previous.get("members", [])}
     weights = {m["name"]: m["weight"] for m in members}
     owners = _buckets.owners(weights, wanted["total_nodes"], held or None)
     for member in members:
         member["local_nodes"] = owners[member["name"]]
-    bridge = p.interface_name("name", f"br-{name}")
     gateway = internal.network_address + 1
     result = {
         "name": name,
@@ -182,10 +183,7 @@ def _trailing_number(parameter: str, name: str) -> int:
 
 def _no_overlaps(address: ipaddress.IPv4Address, internal: ipaddress.IPv4Network, instances: list[Data]) -> None:
     networks = [("internal_network", internal)]
-    networks += [
-        (f"instances[{i['name']}].pool", t.cast(ipaddress.IPv4Network, ipaddress.ip_network(i["pool"])))
-        for i in instances
-    ]
+    networks += [(f"instances[{i['name']}].pool", _pool(i)) for i in instances]
     for n, (parameter, net) in enumerate(networks):
         if address in net:
             raise p.ParameterError(parameter, str(net), f"must not contain the service address {address}")
@@ -194,9 +192,53 @@ def _no_overlaps(address: ipaddress.IPv4Address, internal: ipaddress.IPv4Network
                 raise p.ParameterError(parameter, str(net), f"overlaps {other} {other_net}; choose another network")
 
 
+def _host_networks(facts: t.Mapping[str, t.Any], bridge: str) -> dict[str, list[ipaddress.IPv4Interface]] | None:
+    """Interface -> its IPv4 addresses, from facts; without our own bridge. None when nothing was gathered."""
+    if "interfaces" not in facts:
+        return None
+    result: dict[str, list[ipaddress.IPv4Interface]] = {}
+    for name in facts["interfaces"]:
+        found = facts.get(re.sub(r"[-:]", "_", name), {})
+        items = [found.get("ipv4"), *found.get("ipv4_secondaries", [])]
+        if name != bridge:
+            result[name] = [
+                ipaddress.IPv4Interface(f"{i['address']}/{i['netmask']}") for i in items if i and "netmask" in i
+            ]
+    return result
+
+
+def _fits_host(
+    interface: str,
+    address: ipaddress.IPv4Address,
+    internal: ipaddress.IPv4Network,
+    instances: list[Data],
+    host: dict[str, list[ipaddress.IPv4Interface]] | None,
+) -> None:
+    if host is None:
+        return
+    if interface not in host:
+        raise p.ParameterError("interface", interface, f"no such interface; this host has {', '.join(sorted(host))}")
+    ours = [("internal_network", internal)] + [(f"instances[{i['name']}].pool", _pool(i)) for i in instances]
+    for name, addresses in host.items():
+        for one in addresses:
+            if one.ip == address:
+                raise p.ParameterError(
+                    "address",
+                    str(address),
+                    f"{name} carries it; take it off the host, or choose an address that no host has",
+                )
+            for parameter, net in ours:
+                if net.overlaps(one.network):
+                    raise p.ParameterError(parameter, str(net), f"overlaps {one} of {name}; choose another network")
+
+
+def _pool(instance: Data) -> ipaddress.IPv4Network:
+    return ipaddress.IPv4Network(instance["pool"])
+
+
 def _slice(instance: Data, number: int) -> ipaddress.IPv4Network:
     """The part of an instance's pool that is one member's: by its number, so others may come and go."""
-    pool = t.cast(ipaddress.IPv4Network, ipaddress.ip_network(instance["pool"]))
+    pool = _pool(instance)
     size = 2 ** (32 - instance["slice_prefix"])
     return ipaddress.IPv4Network((int(pool.network_address) + (number - 1) * size, instance["slice_prefix"]))
 
