@@ -32,12 +32,14 @@ def owners(
 
 
 def shares(weights: t.Mapping[str, int], total_nodes: int, held: t.Mapping[str, int] | None = None) -> dict[str, int]:
-    """Member -> number of buckets, by largest remainder; of equal remainders the one that holds more is rounded up."""
+    """Member -> number of buckets, by largest remainder; of equal ones the one that holds it is rounded up."""
     whole = sum(weights.values())
     held = held or {}
     result = {m: total_nodes * w // whole for m, w in weights.items()}
     order = list(weights)
-    by_remainder = sorted(order, key=lambda m: (-(total_nodes * weights[m] % whole), -held.get(m, 0), order.index(m)))
+    by_remainder = sorted(
+        order, key=lambda m: (-(total_nodes * weights[m] % whole), held.get(m, 0) <= result[m], order.index(m))
+    )
     for member in by_remainder[: total_nodes - sum(result.values())]:
         result[member] += 1
     return result

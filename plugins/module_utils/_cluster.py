@@ -71,7 +71,7 @@ def table_name(cluster: str) -> str:
 
 def cluster_name(parameter: str, value: str) -> str:
     """A name that fits into interface names (br-NAME) and nft identifiers."""
-    if not re.match(r"^[a-z][a-z0-9_-]{0,9}$", value):
+    if not re.match(r"^[a-z][a-z0-9_-]{0,9}\Z", value):
         raise p.ParameterError(
             parameter, value, "a cluster's name is a small letter and up to nine of a-z, 0-9, - and _"
         )
@@ -87,14 +87,20 @@ def default_clustermac(address: str) -> str:
     return "03:00:" + ":".join(f"{byte:02x}" for byte in ipaddress.ip_address(address).packed[-4:])
 
 
+def hash_parameters(params: t.Mapping[str, t.Any]) -> tuple[int, int]:
+    """C(total_nodes) and C(hash_init)."""
+    total, seed = params["total_nodes"], params["hash_init"]
+    if not 1 <= total <= MAX_NODES:
+        raise p.ParameterError("total_nodes", total, f"the number of buckets lies between 1 and {MAX_NODES}")
+    if not 0 <= seed <= 0xFFFFFFFF:
+        raise p.ParameterError("hash_init", seed, "the seed is a number of 32 bits, 0 to 4294967295")
+    return total, seed
+
+
 def cluster_from(params: t.Mapping[str, t.Any]) -> Cluster:
     """The module's parameters, normalised; raises ParameterError."""
     address = p.address("address", params["address"], version=4)
-    total = params["total_nodes"]
-    if not 1 <= total <= MAX_NODES:
-        raise p.ParameterError("total_nodes", total, f"the number of buckets lies between 1 and {MAX_NODES}")
-    if not 0 <= params["hash_init"] <= 0xFFFFFFFF:
-        raise p.ParameterError("hash_init", params["hash_init"], "the seed is a number of 32 bits, 0 to 4294967295")
+    total, seed = hash_parameters(params)
     mac = p.mac("clustermac", params["clustermac"], multicast=True)
     # What goes away needs no claims.
     claims = params["claims"] if params["state"] == "present" else "keep"
@@ -107,7 +113,7 @@ def cluster_from(params: t.Mapping[str, t.Any]) -> Cluster:
         bridge=p.interface_name("bridge", params["bridge"]),
         clustermac=mac or default_clustermac(address),
         hashmode=params["hashmode"],
-        hash_init=params["hash_init"],
+        hash_init=seed,
         total_nodes=total,
         nodes=_nodes(params["nodes"], total, claims),
         services=services,

@@ -17,7 +17,11 @@ import typing as t
 
 from ansible_collections.clustered.openvpn.plugins.module_utils import _buckets
 from ansible_collections.clustered.openvpn.plugins.module_utils import _params as p
-from ansible_collections.clustered.openvpn.plugins.module_utils._cluster import cluster_name, default_clustermac
+from ansible_collections.clustered.openvpn.plugins.module_utils._cluster import (
+    cluster_name,
+    default_clustermac,
+    hash_parameters,
+)
 
 FIRST_MEMBER = 10  # member 1 has the internal network's address .11; .1 is the host's; those between are free
 SMALLEST_SLICE = 29  # OpenVPN's "server" needs a network of eight addresses at least
@@ -49,10 +53,11 @@ def layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None
     bridge = p.interface_name("name", f"br-{name}")
     _no_overlaps(address, internal, instances)
     _fits_host(wanted["interface"], address, internal, instances, _host_networks(wanted.get("facts") or {}, bridge))
+    total, seed = hash_parameters(wanted)
     previous = previous or {}
     held = {m["name"]: m["local_nodes"] for m in previous.get("members", [])}
     weights = {m["name"]: m["weight"] for m in members}
-    owners = _buckets.owners(weights, wanted["total_nodes"], held or None)
+    owners = _buckets.owners(weights, total, held or None)
     for member in members:
         member["local_nodes"] = owners[member["name"]]
     gateway = internal.network_address + 1
@@ -64,8 +69,8 @@ def layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None
             "bridge": bridge,
             "clustermac": p.mac("clustermac", wanted.get("clustermac") or None, multicast=True)
             or default_clustermac(str(address)),
-            "hash_init": wanted["hash_init"],
-            "total_nodes": wanted["total_nodes"],
+            "hash_init": seed,
+            "total_nodes": total,
             "services": [{"protocol": i["protocol"], "port": i["port"]} for i in instances],
         },
         "members": members,
@@ -92,7 +97,7 @@ def layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None
         "push": [_pushed(ipaddress.ip_network(i["pool"])) for i in instances]
         + [_pushed(ipaddress.ip_network(gateway))],
     }
-    result["retired"] = _retired(previous, result)
+    result["retired"] = _retired(previous, result, wanted.get("facts") or {})
     return result
 
 
@@ -106,7 +111,7 @@ def _instances(wanted: t.Mapping[str, t.Any]) -> list[Data]:
     result = []
     for i, item in enumerate(wanted["instances"]):
         where = f"instances[{i}]"
-        if not re.match(r"^[a-z0-9]{1,8}$", item["name"]):
+        if not re.match(r"^[a-z0-9]{1,8}\Z", item["name"]):
             raise p.ParameterError(f"{where}.name", item["name"], "an instance's name has 1 to 8 of a-z and 0-9")
         if item["protocol"] not in ("udp", "tcp"):
             raise p.ParameterError(f"{where}.protocol", item["protocol"], "udp or tcp")
@@ -137,6 +142,8 @@ def _members(
         name = p.netns_name(f"{where}.name", item["name"])
         p.interface_name(f"{where}.name", f"ve-{name}")
         number = item.get("number") or _trailing_number(f"{where}.name", name)
+        if number < 1:
+            raise p.ParameterError(f"{where}.number", number, "a member's number is 1 or more")
         if FIRST_MEMBER + number >= internal.num_addresses - 1:
             raise p.ParameterError("internal_network", str(internal), f"too small for member number {number}")
         for instance in instances:
@@ -169,7 +176,7 @@ def _by_size(cluster: str, wanted: t.Mapping[str, t.Any]) -> list[Data]:
     if size < 0:
         raise p.ParameterError("size", size, "a number of members, or 0 for one a core")
     pin = wanted.get("pin", False)
-    return [{"name": f"{cluster}{k + 1}", "cpus": [k % cores] if pin else []} for k in range(size)]
+    return [{"name": f"{cluster}{k + 1}", "number": k + 1, "cpus": [k % cores] if pin else []} for k in range(size)]
 
 
 def _trailing_number(parameter: str, name: str) -> int:
@@ -277,11 +284,39 @@ def _pushed(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> str:
     return f"route {network.network_address} {network.netmask}"
 
 
-def _retired(previous: t.Mapping[str, t.Any], now: Data) -> Data:
+def _retired(previous: t.Mapping[str, t.Any], now: Data, facts: t.Mapping[str, t.Any]) -> Data:
     """What was there before and is not wanted now, whole. It stays on the list until it was taken down."""
-    gone: Data = {}
+    before = previous.get("retired", {})
+    gone: Data = {"cluster": before.get("cluster", {})}
+    former = previous.get("cluster", now["cluster"])
+    if any(former[key] != now["cluster"][key] for key in ("address", "interface", "bridge")):
+        gone["cluster"] = {**former, "nodes": previous["nodes"]}
     for kind in ("servers", "veths", "namespaces"):
         kept = {item["name"] for item in now[kind]}
-        before = [*previous.get(kind, []), *previous.get("retired", {}).get(kind, [])]
-        gone[kind] = [item for item in {item["name"]: item for item in before}.values() if item["name"] not in kept]
+        items = [*previous.get(kind, []), *before.get(kind, [])]
+        gone[kind] = [item for item in {item["name"]: item for item in items}.values() if item["name"] not in kept]
+    gone["bridges"] = _still_joined(previous, now, gone["veths"], facts)
     return gone
+
+
+def _still_joined(
+    previous: t.Mapping[str, t.Any], now: Data, veths: list[Data], facts: t.Mapping[str, t.Any]
+) -> list[Data]:
+    """The bridge with the members that go still on it: their clients are served until their buckets have moved."""
+    leaving = {v["name"] for v in veths} & set(facts.get("interfaces", []))
+    gateways = {a.split("/")[0] for v in veths if v["name"] in leaving for a in v["peer"]["addresses"]}
+    macs = {v["peer"]["mac"]: v["name"] for v in veths if v["name"] in leaving}
+    if not leaving:
+        return []
+    (bridge,) = now["bridges"]
+    known = {route["dst"] for route in bridge["routes"]}
+    former = [*previous.get("bridges", []), *previous.get("retired", {}).get("bridges", [])]
+    routes = {r["dst"]: r for b in former for r in b["routes"] if r["via"] in gateways and r["dst"] not in known}
+    return [
+        {
+            **bridge,
+            "ports": bridge["ports"] + sorted(leaving),
+            "fdb": bridge["fdb"] + [{"mac": mac, "port": port} for mac, port in macs.items()],
+            "routes": bridge["routes"] + list(routes.values()),
+        }
+    ]

@@ -14,8 +14,8 @@ import ipaddress
 import re
 import typing as t
 
-_MAC = re.compile(r"^[0-9a-f]{2}(:[0-9a-f]{2}){5}$")
-_NETNS = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_.:@+-]*$")
+_MAC = re.compile(r"^[0-9a-f]{2}(:[0-9a-f]{2}){5}\Z")
+_NETNS = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_.:@+-]*\Z")
 IFNAMSIZ = 16  # linux/if.h, with the closing zero byte
 
 

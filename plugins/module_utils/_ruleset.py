@@ -83,7 +83,8 @@ def plan_no_table(family: str, name: str, have: Listing) -> list[str]:
 def elements_of(have: Listing, name: str) -> dict[t.Any, str]:
     """The elements that a map holds."""
     found = _objects(have, "map").get(name, {})
-    return dict(found.get("elem", []))
+    # One with a comment or a timeout, which somebody else made, is listed as an object.
+    return {key["elem"]["val"] if isinstance(key, dict) else key: value for key, value in found.get("elem", [])}
 
 
 def rules_of(have: Listing, chain: str) -> list[t.Mapping[str, t.Any]]:

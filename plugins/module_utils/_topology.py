@@ -111,6 +111,7 @@ def bridges_from(items: t.Sequence[dict[str, t.Any]]) -> list[Bridge]:
             )
         )
     p.unique("bridges.name", ((b.interface.netns, b.interface.name) for b in result))
+    p.unique("bridges.ports", ((b.interface.netns, port) for b in result for port in b.ports))
     return result
 
 
@@ -192,18 +193,20 @@ def plan_sysctls(netns: str, wanted: t.Mapping[str, str], view: View) -> list[St
 def plan_veths(wanted: t.Iterable[Veth], present: bool, views: Views) -> list[Step]:
     """Steps that make the pairs, or remove them. Removing one end removes both."""
     steps = []
+    gone: set[tuple[str, str]] = set()
     for i, veth in enumerate(wanted):
         ends = (veth.end, veth.peer)
-        have = [views[e.netns].links.get(e.name) for e in ends]
+        have = [None if (e.netns, e.name) in gone else views[e.netns].links.get(e.name) for e in ends]
         for end, link in zip(ends, have):
             _refuse_other_kind("veths" + f"[{i}].name", end, link, "veth")
         paired = _paired(*have)
         if not (present and paired):
             for end, link in zip(ends, have):
-                if link is not None:
+                if link is not None and (end.netns, end.name) not in gone:
                     steps.append(step("link_del", end.netns, dev=end.name))
-                    if paired:  # the other end went with it
-                        break
+                    # The other end goes with it, wherever it is.
+                    gone.add((end.netns, end.name))
+                    gone.update((v.netns, x.name) for v in views.values() for x in v.links.values() if _paired(link, x))
         if not present:
             continue
         if not paired:
@@ -217,9 +220,10 @@ def plan_veths(wanted: t.Iterable[Veth], present: bool, views: Views) -> list[St
     return steps
 
 
-def plan_bridges(wanted: t.Iterable[Bridge], present: bool, views: Views) -> list[Step]:
+def plan_bridges(wanted: t.Sequence[Bridge], present: bool, views: Views) -> list[Step]:
     """Steps that make the bridges, or remove them. Ports stay when their bridge goes."""
     steps = []
+    taken = {(bridge.interface.netns, port) for bridge in wanted for port in bridge.ports}
     for i, bridge in enumerate(wanted):
         want = bridge.interface
         view = views[want.netns]
@@ -236,7 +240,7 @@ def plan_bridges(wanted: t.Iterable[Bridge], present: bool, views: Views) -> lis
         if have.mcast_snooping != bridge.mcast_snooping:
             steps.append(step("bridge_snooping", want.netns, dev=want.name, snooping=int(bridge.mcast_snooping)))
         steps.extend(_plan_link(want, have))
-        steps.extend(_plan_ports(bridge, view))
+        steps.extend(_plan_ports(bridge, taken, view))
         steps.extend(_plan_routes(want, have))
     return steps
 
@@ -282,10 +286,19 @@ def _plan_link(want: Interface, have: Link) -> list[Step]:
         step("addr_add", want.netns, dev=want.name, address=a) for a in sorted(want.addresses - have.addresses)
     )
     extra = {a for a in have.addresses - want.addresses if not _kernel_made(a)}
+    if any(_secondary(a, b) for a in extra for b in want.addresses | have.addresses - {a}):
+        # Or the kernel takes the other addresses of a network along with its first.
+        key = f"net/ipv4/conf/{want.name}/promote_secondaries"
+        steps.append(step("sysctl", want.netns, key=key, value="1"))
     steps.extend(step("addr_del", want.netns, dev=want.name, address=a) for a in sorted(extra))
     if want.up != have.up:
         steps.append(step("link_up" if want.up else "link_down", want.netns, dev=want.name))
     return steps
+
+
+def _secondary(a: str, b: str) -> bool:
+    one, other = ipaddress.ip_interface(a), ipaddress.ip_interface(b)
+    return one.version == 4 and one.network == other.network
 
 
 def _kernel_made(address: str) -> bool:
@@ -318,11 +331,11 @@ def _plan_routes(want: Interface, have: Link) -> list[Step]:
     return steps
 
 
-def _plan_ports(bridge: Bridge, view: View) -> list[Step]:
+def _plan_ports(bridge: Bridge, taken: set[tuple[str, str]], view: View) -> list[Step]:
     netns, name = bridge.interface.netns, bridge.interface.name
     steps = []
     for link in sorted(view.links.values(), key=lambda x: x.name):
-        if link.master == name and link.name not in bridge.ports:
+        if link.master == name and (netns, link.name) not in taken:
             steps.append(step("link_nomaster", netns, dev=link.name))
     for port in bridge.ports:
         link = view.links.get(port, Link(port, None))
@@ -333,7 +346,8 @@ def _plan_ports(bridge: Bridge, view: View) -> list[Step]:
             flags = {"flood": _on(bridge.flood), "learning": _on(bridge.learning)}
             steps.append(step("port_set", netns, dev=port, **flags))
         wanted = {m for m, at in bridge.fdb if at == port}
-        steps.extend(step("fdb_del", netns, dev=port, mac=m) for m in sorted(link.fdb - wanted))
+        # A bridge has one entry for a MAC: one that is wanted at another port moves there.
+        steps.extend(step("fdb_del", netns, dev=port, mac=m) for m in sorted(link.fdb - {m for m, at in bridge.fdb}))
         steps.extend(step("fdb_replace", netns, dev=port, mac=m) for m in sorted(wanted - link.fdb))
     return steps
 

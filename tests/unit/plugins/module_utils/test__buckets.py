@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ansible_collections.clustered.openvpn.plugins.module_utils import _buckets
@@ -41,6 +41,7 @@ def test_shares_are_by_weight(weights, total, before):
 
 
 @given(WEIGHTS, TOTAL)
+@example({"vpn1": 1, "vpn2": 3}, 14)  # equal remainders, of unequal shares
 def test_nothing_moves_when_nothing_changes(weights, total):
     owners = _buckets.owners(weights, total)
     assert _buckets.owners(weights, total) == owners

@@ -22,7 +22,7 @@ from ansible_collections.clustered.openvpn.plugins.module_utils._topology import
 
 UDP = {"name": "udp", "protocol": "udp", "port": 1194, "pool": "10.8.0.0/16"}
 TCP = {"name": "tcp", "protocol": "tcp", "port": 443, "pool": "10.9.0.0/16"}
-NOTHING = {"servers": [], "veths": [], "namespaces": []}
+NOTHING = {"cluster": {}, "servers": [], "veths": [], "namespaces": [], "bridges": []}
 
 
 def wanted(**changes):
@@ -97,7 +97,7 @@ def test_slices_are_disjoint_and_stay_when_members_come_and_go(before, after, in
 def test_retired_is_all_that_was_and_is_not_wanted_until_it_is_taken_down(before, after, old, new, taken_down):
     first = layout(members=before, instances=old)
     second = layout(first, members=after, instances=new)
-    for kind in NOTHING:
+    for kind in ("servers", "veths", "namespaces"):
         assert names(second["retired"][kind]) == names(first[kind]) - names(second[kind])
         assert all(item in first[kind] for item in second["retired"][kind])
     third = layout({**second, "retired": NOTHING} if taken_down else second, members=after, instances=new)
@@ -105,6 +105,31 @@ def test_retired_is_all_that_was_and_is_not_wanted_until_it_is_taken_down(before
     # Who comes back is no longer to be taken down.
     back = layout(second, members=before, instances=old)
     assert not names(back["retired"]["namespaces"]) & names(first["namespaces"])
+
+
+def test_a_member_that_goes_is_on_the_bridge_until_it_is_taken_down():
+    first = layout(members=members(1, 2))
+    facts = {"interfaces": ["lo", "eth1", "br-vpn", "ve-vpn1", "ve-vpn2"]}
+    second = layout(first, members=members(1), facts=facts)
+    (joined,), (final,) = second["retired"]["bridges"], second["bridges"]
+    (was,) = first["bridges"]
+    for part in ("ports", "fdb", "routes"):
+        assert sorted(map(str, joined[part])) == sorted(map(str, was[part]))
+        assert len(final[part]) == 1
+    again = layout(json.loads(json.dumps(second)), members=members(1), facts=facts)
+    assert again == second, "a run that ended half-way"
+    gone = layout(second, members=members(1), facts={"interfaces": ["lo", "eth1", "br-vpn", "ve-vpn1"]})
+    assert gone["retired"]["bridges"] == [], "its link was removed already"
+
+
+@pytest.mark.parametrize("change", [{"address": "192.0.2.11"}, {"interface": "eth2"}])
+def test_a_former_service_address_is_to_be_taken_away(change):
+    first = layout(members=members(1))
+    second = layout(first, members=members(1), **change)
+    assert second["retired"]["cluster"] == {**first["cluster"], "nodes": first["nodes"]}
+    assert layout(second, members=members(1), **change)["retired"] == second["retired"]
+    done = {**second, "retired": NOTHING}
+    assert layout(done, members=members(1), **change)["retired"] == NOTHING
 
 
 @given(MEMBERS, INSTANCES)

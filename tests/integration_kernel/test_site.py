@@ -1,0 +1,290 @@
+# Copyright (c) 2026 clustered.openvpn contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The site playbook on a host, with real clients: built, grown, shrunk and removed.
+
+The tests of this file follow one cluster through its life, in their order.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import time
+import typing as t
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.clustered.openvpn.plugins.filter.cluster import bucket_member
+from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn import Client, Management, ManagementError, ask
+
+from .world import World, sh
+
+ADDRESS = "192.0.2.10"
+CLIENTS = 8
+PLAYBOOKS = Path(__file__).parents[2] / "playbooks"
+
+
+class Run:
+    """What a playbook said."""
+
+    def __init__(self, output: str):
+        self.output = output
+        found = re.search(r"^host .*changed=(\d+) .*failed=(\d+)", output, re.M)
+        assert found, output[-3000:]
+        self.changed, self.failed = int(found[1]), int(found[2])
+        assert self.failed == 0, output[-3000:]
+        self.changed_tasks = [
+            block.split("\n")[0].strip("* ")
+            for block in re.split(r"^TASK \[", output, flags=re.M)[1:]
+            if re.search(r"^changed: ", block, re.M)
+        ]
+
+
+class Site:
+    """A host with an inventory of its own, and clients."""
+
+    def __init__(self, tmp: Path):
+        self.name = f"t{os.getpid() % 100000}"
+        self.world = World(self.name)
+        self.tmp = tmp
+        self.world.lan(CLIENTS)
+        self.clients: list[subprocess.Popen[bytes]] = []
+
+    def play(self, *options: str, **variables: t.Any) -> Run:
+        """Run site.yml inside the host's namespace."""
+        names = [{"name": f"c{i + 1}"} for i in range(CLIENTS)]
+        given = {
+            "netns_cluster_name": self.name,
+            "netns_cluster_interface": "nic0",
+            "netns_cluster_address": ADDRESS,
+            "netns_cluster_size": 2,
+            "netns_cluster_hash_init": 7,
+            "openvpn_server_keepalive_interval": 1,
+            "openvpn_server_keepalive_timeout": 4,
+            "pki_directory": str(self.tmp / "pki"),
+            "pki_clients": names,
+            **variables,
+        }
+        inventory = self.tmp / "hosts"
+        inventory.write_text(
+            "[clustered_openvpn]\nhost ansible_connection=local ansible_python_interpreter=/usr/bin/python3\n"
+        )
+        (self.tmp / "vars.json").write_text(json.dumps(given))
+        command = ["ansible-playbook", "-i", str(inventory), "-e", f"@{self.tmp / 'vars.json'}", *options]
+        done = subprocess.run(
+            ["nsenter", f"--net=/run/netns/{self.world.host}", *command, str(PLAYBOOKS / "site.yml")],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        return Run(done.stdout + done.stderr)
+
+    def layout(self) -> dict[str, t.Any]:
+        """The desired state on the host."""
+        return json.loads(Path(f"/etc/clustered-openvpn/{self.name}.json").read_text())
+
+    def owner(self, i: int) -> str | None:
+        """The member that is to serve client i."""
+        layout = self.layout()
+        owners = {m["name"]: m["local_nodes"] for m in layout["members"]}
+        return bucket_member(f"192.0.2.{101 + i}", owners, layout["cluster"]["total_nodes"], 7)
+
+    def connect(self, i: int) -> None:
+        """Start a client."""
+        pki = self.tmp / "pki"
+        command = [
+            *("openvpn", "--client", "--dev", "tun0", "--nobind", "--remote", ADDRESS, "1194", "udp"),
+            *("--ca", pki / "ca.crt", "--cert", pki / f"clients/c{i + 1}.crt", "--key", pki / f"clients/c{i + 1}.key"),
+            *("--tls-crypt", pki / "tls-crypt.key", "--remote-cert-tls", "server", "--connect-retry", "1", "1"),
+        ]
+        with (self.tmp / f"c{i + 1}.log").open("wb") as log:
+            netns = f"--net=/run/netns/{self.world.name(f'c{i + 1}')}"
+            self.clients.append(
+                subprocess.Popen(
+                    ["nsenter", netns, *map(str, command)], stdout=log, stderr=log, stdin=subprocess.DEVNULL
+                )
+            )
+
+    def served(self) -> dict[str, list[tuple[str, Client]]]:
+        """Common name -> by whom it is served."""
+        result: dict[str, list[tuple[str, Client]]] = {f"c{i + 1}": [] for i in range(CLIENTS)}
+        for server in self.layout()["servers"]:
+            try:
+                status = ask(f"/run/clustered-openvpn/{server['name']}/management.sock", Management.status)
+            except ManagementError:
+                continue
+            for client in status.clients:
+                if client.common_name in result and client.virtual_address:
+                    result[client.common_name].append((server["netns"], client))
+        return result
+
+    def wait_until_served_as_predicted(self, seconds: float) -> dict[str, list[tuple[str, Client]]]:
+        """Every client by its owner; what the servers say then."""
+        wanted = {f"c{i + 1}": self.owner(i) for i in range(CLIENTS)}
+        deadline = time.monotonic() + seconds
+        while True:
+            served = self.served()
+            if all(wanted[name] in [member for member, _client in by] for name, by in served.items()):
+                return served
+            assert time.monotonic() < deadline, f"wanted {wanted}, but {served}"
+            time.sleep(0.2)
+
+    def through_tunnel(self, i: int, address: str) -> bool:
+        """Whether a client's ping is answered."""
+        return "1 received" in sh(f"ping -c 1 -W 2 {address}", self.world.name(f"c{i + 1}"), check=False)
+
+    def remove(self) -> None:
+        """Everything, whatever state it is in."""
+        for client in self.clients:
+            client.kill()
+            client.wait()
+        try:
+            self.play(netns_cluster_state="absent")
+        finally:
+            self.world.remove()
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Site]:
+    """Nothing built yet."""
+    made = Site(tmp_path_factory.mktemp("site"))
+    try:
+        yield made
+    finally:
+        made.remove()
+
+
+def dump(site: Site) -> str:
+    """Namespaces, links, addresses, routes, rules of the host."""
+    commands = (
+        "ip -br link; ip -br -4 addr; ip route; ip neigh show proxy; bridge fdb; nft list ruleset;"
+        " sysctl -a -r forwarding"
+    )
+    return "\n".join(site.world.namespaces()) + sh(commands, site.world.host)
+
+
+def test_check_mode_on_an_empty_host_changes_nothing_and_reads_as_commands(site: Site) -> None:
+    before = dump(site)
+    said = site.play("--check", "--diff").output
+    assert dump(site) == before
+    assert not Path(f"/etc/clustered-openvpn/{site.name}.json").exists()
+    for line in (
+        f"ip netns add {site.name}1",
+        f"ip link add ve-{site.name}1 type veth peer name eth0 netns {site.name}1 address",
+        f"bridge fdb replace [0-9a-f:]+ dev ve-{site.name}1 master static",
+        f"ip netns exec {site.name}1 sysctl -w net.ipv4.ip_forward=1",
+        f"add table netdev clustered_openvpn_{site.name}",
+        f"ip neigh add proxy {ADDRESS} dev nic0",
+        r"\+topology subnet",
+    ):
+        assert re.search(f"^{line}", said, re.M), f"{line} in\n{said}"
+
+
+def test_a_second_run_changes_nothing(site: Site) -> None:
+    assert site.play().changed > 0
+    before = dump(site)
+    again = site.play("--diff")
+    assert again.changed == 0, again.changed_tasks
+    assert dump(site) == before
+
+
+def test_clients_are_served_by_the_member_that_the_filter_predicts(site: Site) -> None:
+    for i in range(CLIENTS):
+        site.connect(i)
+    served = site.wait_until_served_as_predicted(20)
+    assert all(len(by) == 1 for by in served.values()), "nobody is served twice"
+    assert {by[0][0] for by in served.values()} == {f"{site.name}1", f"{site.name}2"}
+
+
+def test_clients_reach_the_host_and_each_other_across_members(site: Site) -> None:
+    served = site.wait_until_served_as_predicted(20)
+    first = next(i for i in range(CLIENTS) if served[f"c{i + 1}"][0][0] == f"{site.name}1")
+    others = [by[0][1].virtual_address for by in served.values()]
+    assert site.through_tunnel(first, "10.255.0.1")
+    assert [site.through_tunnel(first, address) for address in others] == [True] * CLIENTS
+
+
+def test_check_mode_after_a_change_of_one_variable_says_just_that(site: Site) -> None:
+    before = dump(site)
+    said = site.play("--check", "--diff", openvpn_server_keepalive_timeout=5)
+    assert [re.sub(".* : ", "", task).rstrip("]") for task in said.changed_tasks] == [
+        "Write the shared configuration",
+        "Say which instances would run from other files",
+    ]
+    assert "-keepalive 1 4\n+keepalive 1 5\n" in said.output
+    assert dump(site) == before
+    assert site.play().changed == 0, "check mode changed nothing"
+
+
+@pytest.mark.parametrize(("size", "moves"), [(5, 153), (3, 102)])
+def test_growing_and_shrinking_moves_the_fewest_buckets_and_keeps_the_other_sessions(
+    site: Site, size: int, moves: int
+) -> None:
+    """2 -> 5: the three new members' shares of 256. 5 -> 3: what the two that go have."""
+    before_layout, before = site.layout(), site.wait_until_served_as_predicted(20)
+    owners = {b: m["name"] for m in before_layout["members"] for b in m["local_nodes"]}
+    told = site.play("--check", netns_cluster_size=size)
+    assert told.changed > 0
+    site.play(netns_cluster_size=size)
+    layout = site.layout()
+    now = {b: m["name"] for m in layout["members"] for b in m["local_nodes"]}
+    assert sorted(now) == list(range(1, 257))
+    assert sum(owners[b] != now[b] for b in now) == moves
+    held = site.world.module("clusterip_info")["clusters"][site.name]
+    assert held["owners"] == {m["mac"]: m["local_nodes"] for m in layout["members"]}
+
+    stayed = [i for i in range(CLIENTS) if before[f"c{i + 1}"][0][0] == site.owner(i)]
+    assert 0 < len(stayed) < CLIENTS, "some are to stay and some are to move"
+    for i in stayed:
+        assert site.through_tunnel(i, "10.255.0.1")
+    after = site.wait_until_served_as_predicted(30)
+    for i in stayed:
+        (_member, was), (_same, is_now) = before[f"c{i + 1}"][0], after[f"c{i + 1}"][0]
+        assert (is_now.cid, is_now.connected_since) == (was.cid, was.connected_since), "the same session"
+        assert is_now.bytes_received > was.bytes_received
+    wanted = {
+        site.world.name("host"),
+        site.world.name("switch"),
+        *(site.world.name(f"c{i + 1}") for i in range(CLIENTS)),
+    }
+    assert set(site.world.namespaces()) == wanted, "the world's"
+    members = {n for n in sh("ip netns list | cut -d' ' -f1").split() if re.fullmatch(f"{site.name}[0-9]+", n)}
+    assert members == {f"{site.name}{k + 1}" for k in range(size)}
+    assert site.play(netns_cluster_size=size).changed == 0
+
+
+def test_no_secret_is_printed(site: Site) -> None:
+    """The noisiest run there is, with new keys for a new client and everything written anew."""
+    Path(f"/etc/clustered-openvpn/{site.name}/tls-crypt.key").unlink()
+    Path(f"/etc/clustered-openvpn/{site.name}/server.key").unlink()
+    clients = [{"name": f"c{i + 1}"} for i in range(CLIENTS + 1)]
+    said = site.play("-vvv", "--diff", netns_cluster_size=3, pki_clients=clients).output
+    assert "PRIVATE KEY" not in said
+    for name in ("tls-crypt.key", "ca.key", "server.key", f"clients/c{CLIENTS + 1}.key"):
+        lines = [x for x in (site.tmp / "pki" / name).read_text().splitlines() if x and not x.startswith(("-", "#"))]
+        assert not [x for x in lines if x in said], name
+    for path in (site.tmp / "pki").rglob("*.key"):
+        assert path.stat().st_mode & 0o077 == 0, path
+    keys = {p.name: p.stat().st_mode & 0o777 for p in Path(f"/etc/clustered-openvpn/{site.name}").glob("*.key")}
+    assert keys == {"server.key": 0o600, "tls-crypt.key": 0o600}
+
+
+def test_absent_leaves_nothing(site: Site) -> None:
+    site.play(netns_cluster_size=3, netns_cluster_state="absent")
+    left = sh(f"find /etc /run /var/lib /var/log -xdev -path '*openvpn*' -name '*{site.name}*'")
+    assert left == ""
+    assert not re.findall(rf"\b{site.name}[0-9]+\b", sh("ip netns list"))
+    assert (
+        sh(
+            "nft list ruleset; ip neigh show proxy; ip -br link show type bridge; ip route show proto 196",
+            site.world.host,
+        )
+        == ""
+    )
+    assert site.play(netns_cluster_size=3, netns_cluster_state="absent").changed == 0
