@@ -43,7 +43,7 @@ sanity: setup ## ansible-test sanity
 
 integration: setup ## tests on the real kernel, in namespaces of their own (root)
 	@[ "$$(id -u)" -eq 0 ] || { echo "make integration: network namespaces need root" >&2; exit 1; }
-	$(importable) pytest tests/integration_kernel
+	$(importable) pytest tests/integration
 
 build: setup ## the archive that ansible-galaxy installs, in .cache/build
 	ansible-galaxy collection build --force --output-path .cache/build

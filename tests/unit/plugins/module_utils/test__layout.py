@@ -108,17 +108,19 @@ def test_retired_is_all_that_was_and_is_not_wanted_until_it_is_taken_down(before
 
 
 def test_a_member_that_goes_is_on_the_bridge_until_it_is_taken_down():
-    first = layout(members=members(1, 2))
-    facts = {"interfaces": ["lo", "eth1", "br-vpn", "ve-vpn1", "ve-vpn2"]}
-    second = layout(first, members=members(1), facts=facts)
+    first = layout(members=members(1, 2), instances=[UDP])
+    facts = {"interfaces": ["lo", "eth0", "br-vpn", "ve-vpn1", "ve-vpn2"]}
+    second = layout(first, members=members(1), instances=[UDP], facts=facts)
     (joined,), (final,) = second["retired"]["bridges"], second["bridges"]
     (was,) = first["bridges"]
     for part in ("ports", "fdb", "routes"):
         assert sorted(map(str, joined[part])) == sorted(map(str, was[part]))
         assert len(final[part]) == 1
-    again = layout(json.loads(json.dumps(second)), members=members(1), facts=facts)
+    again = layout(json.loads(json.dumps(second)), members=members(1), instances=[UDP], facts=facts)
     assert again == second, "a run that ended half-way"
-    gone = layout(second, members=members(1), facts={"interfaces": ["lo", "eth1", "br-vpn", "ve-vpn1"]})
+    gone = layout(
+        second, members=members(1), instances=[UDP], facts={"interfaces": ["lo", "eth0", "br-vpn", "ve-vpn1"]}
+    )
     assert gone["retired"]["bridges"] == [], "its link was removed already"
 
 

@@ -15,9 +15,8 @@ import tempfile
 import typing as t
 from pathlib import Path
 
-from .world import MODULE_RUNNER, World, sh
+from .world import COLLECTIONS, MODULE_RUNNER, World, sh
 
-COLLECTIONS = next(p for p in sys.path if p and Path(p, "ansible_collections/clustered/openvpn").is_dir())
 USER, GROUP = "nobody", "nogroup"
 TIMEOUT = 20
 VPN = "10.98.0"  # the first three bytes of the server's pool

@@ -19,7 +19,21 @@ import sys
 import typing as t
 from pathlib import Path
 
+# Where pytest finds the collection; modules that it starts must find it as well.
+COLLECTIONS = next(p for p in sys.path if p and Path(p, "ansible_collections/clustered/openvpn").is_dir())
 MODULE_RUNNER = Path(__file__).parent / "run_module.py"
+
+
+def on_host(netns: str) -> list[str]:
+    """The start of a command that is to take a namespace for its machine: its network, and /sys showing that one.
+
+    Only /sys is its own. Namespaces that it makes under /run/netns are everybody's.
+    """
+    own_sys = 'mount --make-rprivate /sys && mount -t sysfs none /sys && exec "$@"'
+    return [
+        *("nsenter", f"--net=/run/netns/{netns}", "unshare", "--mount", "--propagation", "unchanged"),
+        *("sh", "-c", own_sys, "sh"),
+    ]
 
 
 def sh(command: str, netns: str = "", *, check: bool = True, timeout: float = 30) -> str:
@@ -103,6 +117,7 @@ class World:
             text=True,
             timeout=120,
             check=False,
+            env={**os.environ, "PYTHONPATH": COLLECTIONS},
         )
         try:
             result = json.loads(done.stdout)
