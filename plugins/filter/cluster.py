@@ -13,11 +13,11 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.clustered.openvpn.plugins.module_utils import _buckets, _hash, _layout
 
 
-def bucket(address: str, total_nodes: int = 256, hash_init: int = 0) -> int:
+def bucket(address: str, total_nodes: int = 256, hash_init: int = 0, ports: t.Sequence[int] = ()) -> int:
     """The bucket that a client's address falls into, 1 to total_nodes."""
     if total_nodes < 1:
         raise AnsibleFilterError(f"total_nodes: {total_nodes!r}: there is one bucket at least")
-    return _said(_hash.bucket, address, total_nodes, hash_init)
+    return _said(_hash.bucket, address, total_nodes, hash_init, tuple(ports))
 
 
 def bucket_member(

@@ -30,6 +30,7 @@ class Node:
 
     netns: str
     mac: str
+    interface: str
     local_nodes: tuple[int, ...] | None
 
 
@@ -42,6 +43,7 @@ class Cluster:
     interface: str
     bridge: str
     clustermac: str
+    distribution: str
     hashmode: str
     hash_init: int
     total_nodes: int
@@ -50,11 +52,24 @@ class Cluster:
     claims: str
 
     @property
-    def routed_mac(self) -> str:
-        """What the host's own packets for the address carry until their owner is looked up: clustermac as a unicast.
+    def version(self) -> int:
+        """4 or 6."""
+        return ipaddress.ip_address(self.address).version
 
-        Nobody has it, so without our rules the bridge drops such a frame. A multicast would reach every member.
+    @property
+    def host_address(self) -> str:
+        """The service address as a network of its own."""
+        return f"{self.address}/{32 if self.version == 4 else 128}"
+
+    @property
+    def routed_mac(self) -> str:
+        """The destination MAC of the host's own packets for the address. In a flood, that of all its frames.
+
+        When steering, they carry it until their owner is looked up: clustermac as a unicast. Nobody has it, so without
+        our rules the bridge drops such a frame. A multicast would reach every member.
         """
+        if self.distribution == "flood":
+            return self.clustermac
         first, rest = self.clustermac[:2], self.clustermac[2:]
         return f"{int(first, 16) & ~1:02x}{rest}"
 
@@ -99,7 +114,7 @@ def hash_parameters(params: t.Mapping[str, t.Any]) -> tuple[int, int]:
 
 def cluster_from(params: t.Mapping[str, t.Any]) -> Cluster:
     """The module's parameters, normalised; raises ParameterError."""
-    address = p.address("address", params["address"], version=4)
+    address = p.address("address", params["address"])
     total, seed = hash_parameters(params)
     mac = p.mac("clustermac", params["clustermac"], multicast=True)
     # What goes away needs no claims.
@@ -112,13 +127,26 @@ def cluster_from(params: t.Mapping[str, t.Any]) -> Cluster:
         interface=p.interface_name("interface", params["interface"]),
         bridge=p.interface_name("bridge", params["bridge"]),
         clustermac=mac or default_clustermac(address),
-        hashmode=params["hashmode"],
+        distribution=params["distribution"],
+        hashmode=_hashmode(params, services),
         hash_init=seed,
         total_nodes=total,
         nodes=_nodes(params["nodes"], total, claims),
         services=services,
         claims=claims,
     )
+
+
+def _hashmode(params: t.Mapping[str, t.Any], services: tuple[Service, ...]) -> str:
+    mode = params["hashmode"]
+    if mode != "sourceip" and not params["force"] and any(s.protocol == "udp" for s in services):
+        raise p.ParameterError(
+            "hashmode",
+            mode,
+            "fragments of UDP datagrams have no ports and would reach another node than their first: use sourceip, or"
+            " force=true where no datagram is ever fragmented",
+        )
+    return str(mode)
 
 
 def _service(where: str, item: t.Mapping[str, t.Any]) -> Service:
@@ -149,7 +177,8 @@ def _nodes(items: t.Sequence[t.Mapping[str, t.Any]], total: int, claims: str) ->
                     f"{where}.local_nodes", number, f"already owned by {owner[number]}; a bucket has one owner"
                 )
             owner[number] = netns
-        nodes.append(Node(netns, mac, None if mine is None else tuple(sorted(mine))))
+        interface = p.interface_name(f"{where}.interface", item.get("interface") or "eth0")
+        nodes.append(Node(netns, mac, interface, None if mine is None else tuple(sorted(mine))))
     p.unique("nodes.netns", (n.netns for n in nodes))
     p.unique("nodes.mac", (n.mac for n in nodes))
     return tuple(nodes)

@@ -29,45 +29,71 @@ Listings = t.Mapping[tuple[str, str, str], Listing]  # (netns, family, table) ->
 
 def tables_of(cluster: Cluster) -> list[tuple[str, str, str]]:
     """The tables to list before planning, as (netns, family, table)."""
-    host = [("", "netdev", cluster.table), ("", "ip", cluster.table)]
-    return host + [(node.netns, "ip", cluster.table) for node in cluster.nodes]
+    family = "ip" if cluster.version == 4 else "ip6"
+    return [
+        (netns, kind, cluster.table) for netns in ("", *(n.netns for n in cluster.nodes)) for kind in ("netdev", family)
+    ]
 
 
 def plan(cluster: Cluster, present: bool, views: Views, listings: Listings) -> list[Step]:
     """The steps for the members and the host."""
     if not present:
         return _plan_absent(cluster, views, listings)
-    steps = []
+    held = held_now(cluster, listings)
+    steps: list[Step] = []
+    releases: list[Step] = []
     for node in cluster.nodes:
-        steps += _nft(node.netns, [nftables.member_table(cluster)], listings)
+        lines = _lines(node.netns, nftables.member_tables(cluster, node, held), cluster, listings)
+        # In a flood each member decides by itself: all accept what is new to them before one releases what was its own,
+        # and all decide until the host no longer floods.
+        gone = [line for line in lines if line.startswith(("delete element ", "delete table "))]
+        steps += _nft(node.netns, [line for line in lines if line not in gone])
         steps += _uplink.plan_member(cluster, views[node.netns], present)
-    held = nftables.held_by(listings["", "netdev", cluster.table])
-    steps += _nft("", nftables.host_tables(cluster, held), listings)
+        releases += _nft(node.netns, gone)
+    steps += _nft("", _lines("", nftables.host_tables(cluster, held), cluster, listings))
     steps += _uplink.plan_host(cluster, views[""])
-    return steps
+    return steps + releases
+
+
+def held_now(cluster: Cluster, listings: Listings) -> dict[str, set[int]]:
+    """Who owns what: MAC address -> buckets, from the host's map or the members' sets.
+
+    When the distribution is changed, the owners are still where the other one keeps them.
+    """
+    by_host = nftables.held_on_host(listings["", "netdev", cluster.table])
+    by_members = {n.mac: nftables.held_in_member(listings[n.netns, "netdev", cluster.table]) for n in cluster.nodes}
+    first, other = (by_host, by_members) if cluster.distribution == "steer" else (by_members, by_host)
+    return first if any(first.values()) else other
 
 
 def moved(cluster: Cluster, present: bool, listings: Listings) -> int:
     """How many buckets change their owner."""
-    held = nftables.held_by(listings["", "netdev", cluster.table])
+    held = held_now(cluster, listings)
     wanted = nftables.claimed(cluster, held) if present else {}
-    return sum(1 for bucket in {*held, *wanted} if held.get(bucket) != wanted.get(bucket))
+    before = {(bucket, mac) for mac, buckets in held.items() for bucket in buckets}
+    after = {(bucket, mac) for mac, buckets in wanted.items() for bucket in buckets}
+    return len({bucket for bucket, mac in before ^ after})
 
 
 def _plan_absent(cluster: Cluster, views: Views, listings: Listings) -> list[Step]:
     steps = _uplink.plan_no_host(cluster, views[""])
-    lines = [line for key in tables_of(cluster) if not key[0] for line in plan_no_table(*key[1:], listings[key])]
-    if lines:
-        steps.append(step("nft", lines=lines))
+    steps += _nft("", _lines("", [], cluster, listings))
     for node in cluster.nodes:
         steps += _uplink.plan_member(cluster, views[node.netns], False)
-        lines = plan_no_table("ip", cluster.table, listings[node.netns, "ip", cluster.table])
-        if lines:
-            steps.append(step("nft", node.netns, lines=lines))
+        steps += _nft(node.netns, _lines(node.netns, [], cluster, listings))
     return steps
 
 
-def _nft(netns: str, wanted: t.Iterable[Table], listings: Listings) -> list[Step]:
-    """One transaction a namespace."""
+def _lines(netns: str, wanted: t.Sequence[Table], cluster: Cluster, listings: Listings) -> list[str]:
+    """The lines for all tables of ours in a namespace: those wanted, and those that are there and are not."""
+    kept = {table.key for table in wanted}
     lines = [line for table in wanted for line in plan_table(table, listings[(netns, *table.key)])]
+    for at, family, name in tables_of(cluster):
+        if at == netns and (family, name) not in kept:
+            lines += plan_no_table(family, name, listings[at, family, name])
+    return lines
+
+
+def _nft(netns: str, lines: list[str]) -> list[Step]:
+    """One transaction."""
     return [step("nft", netns, lines=lines)] if lines else []

@@ -16,12 +16,14 @@ _MASK = 0xFFFFFFFF
 _JHASH_INITVAL = 0xDEADBEEF
 
 
-def bucket(address: str, total_nodes: int, hash_init: int) -> int:
-    """The bucket of a client, hashmode sourceip: C(jhash ip saddr mod TOTAL seed INIT offset 1) of nftables.
+def bucket(address: str, total_nodes: int, hash_init: int, ports: tuple[int, ...] = ()) -> int:
+    """The bucket of a client: C(jhash ip saddr [. tcp sport [. tcp dport]] mod TOTAL seed INIT offset 1) of nftables.
 
-    Takes an IPv4 or IPv6 address as text; raises ValueError for anything else.
+    Takes an IPv4 or IPv6 address as text, and for the hashmodes with ports the client's port, or that and the
+    service's. Raises ValueError for anything else.
     """
-    data = ipaddress.ip_address(address).packed
+    # nftables gives each part of a concatenation whole words of 32 bits.
+    data = ipaddress.ip_address(address).packed + b"".join(port.to_bytes(2, "big") + b"\0\0" for port in ports)
     return reciprocal_scale(jhash(data, hash_init), total_nodes) + 1
 
 

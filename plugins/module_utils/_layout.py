@@ -69,6 +69,9 @@ def layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None
             "bridge": bridge,
             "clustermac": p.mac("clustermac", wanted.get("clustermac") or None, multicast=True)
             or default_clustermac(str(address)),
+            "distribution": wanted.get("distribution", "steer"),
+            "hashmode": wanted.get("hashmode", "sourceip"),
+            "force": wanted.get("force", False),
             "hash_init": seed,
             "total_nodes": total,
             "services": [{"protocol": i["protocol"], "port": i["port"]} for i in instances],

@@ -38,13 +38,14 @@ class Chain:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of ours. C(elements): map -> {key: value}, exact; a map without an entry there keeps what it holds."""
+    """A table of ours. C(elements): map -> {key: value}, or set -> {key: ""}; exact where it names a map or set."""
 
     family: str
     name: str
     chains: t.Mapping[str, Chain]
     maps: t.Mapping[str, str] = field(default_factory=dict)  # name -> declaration
     elements: t.Mapping[str, t.Mapping[t.Any, str]] = field(default_factory=dict)
+    sets: t.Mapping[str, str] = field(default_factory=dict)  # name -> declaration
 
     @property
     def key(self) -> tuple[str, str]:
@@ -61,15 +62,19 @@ def plan_table(want: Table, have: Listing) -> list[str]:
     lines = []
     if have is None:
         lines.append(f"add table {at}")
-    held = _objects(have, "map")
-    for name, declaration in want.maps.items():
-        if name not in held:
-            lines.append(f"add map {at} {name} {{ {declaration}; }}")
+    held = {kind: _objects(have, kind) for kind in ("map", "set")}
+    wanted = {"map": want.maps, "set": want.sets}
+    for kind, declarations in wanted.items():
+        for name, declaration in declarations.items():
+            if name not in held[kind]:
+                lines.append(f"add {kind} {at} {name} {{ {declaration}; }}")
     if _chains_of(have) != {
         name: ("accept", [(chain.comment(rule), rule.fwd) for rule in chain.rules])
         for name, chain in want.chains.items()
     }:
         lines.extend(_rebuilt(want, have))
+    for kind, names in held.items():
+        lines.extend(f"delete {kind} {at} {name}" for name in names if name not in wanted[kind])
     for name, elements in want.elements.items():
         lines.extend(_plan_elements(f"{at} {name}", elements, elements_of(have, name)))
     return lines
@@ -81,10 +86,15 @@ def plan_no_table(family: str, name: str, have: Listing) -> list[str]:
 
 
 def elements_of(have: Listing, name: str) -> dict[t.Any, str]:
-    """The elements that a map holds."""
-    found = _objects(have, "map").get(name, {})
-    # One with a comment or a timeout, which somebody else made, is listed as an object.
-    return {key["elem"]["val"] if isinstance(key, dict) else key: value for key, value in found.get("elem", [])}
+    """The elements that a map or a set holds; those of a set have the value ""."""
+    if name in (sets := _objects(have, "set")):
+        return {_key(key): "" for key in sets[name].get("elem", [])}
+    return {_key(key): value for key, value in _objects(have, "map").get(name, {}).get("elem", [])}
+
+
+def _key(key: t.Any) -> t.Any:
+    # An element with a comment or a timeout, which somebody else made, is listed as an object.
+    return key["elem"]["val"] if isinstance(key, dict) else key
 
 
 def rules_of(have: Listing, chain: str) -> list[t.Mapping[str, t.Any]]:
@@ -131,4 +141,4 @@ def _plan_elements(at: str, want: t.Mapping[t.Any, str], have: t.Mapping[t.Any, 
         if have.get(key) != value:
             new.setdefault(value, []).append(key)
     for value, keys in new.items():
-        yield f"add element {at} {{ {', '.join(f'{key} : {value}' for key in keys)} }}"
+        yield f"add element {at} {{ {', '.join(f'{key} : {value}' if value else str(key) for key in keys)} }}"

@@ -25,6 +25,14 @@ from ansible_collections.clustered.openvpn.plugins.module_utils._topology import
 def host_sysctls(cluster: Cluster) -> dict[str, str]:
     """Forwarding on the two interfaces concerned, not on all; proxy ARP without its random delay of up to 0.8 s."""
     nic, bridge = cluster.interface, cluster.bridge
+    if cluster.version == 6:
+        # IPv6 knows forwarding for the whole host only. Once it forwards, a host ignores router advertisements unless
+        # accept_ra is 2: a host whose addresses come from them must set that first, see docs/ipv6.md.
+        return {
+            "net/ipv6/conf/all/forwarding": "1",
+            f"net/ipv6/conf/{nic}/proxy_ndp": "1",
+            f"net/ipv6/neigh/{nic}/proxy_delay": "0",
+        }
     return {
         f"net/ipv4/conf/{bridge}/forwarding": "1",
         f"net/ipv4/conf/{bridge}/send_redirects": "0",
@@ -56,11 +64,12 @@ def plan_host(cluster: Cluster, view: View) -> list[Step]:
     """Routes and neighbours of the host. The proxy entry is last: from then on the world sends packets here."""
     address, bridge, nic = cluster.address, cluster.bridge, cluster.interface
     inner, outer = _link(view, bridge), _link(view, nic)
+    route = cluster.host_address
     steps = plan_sysctls("", host_sysctls(cluster), view)
     if inner.neighbours.get(address) != cluster.routed_mac:
         steps.append(step("neigh_replace", dev=bridge, address=address, lladdr=cluster.routed_mac))
-    if Route(f"{address}/32") not in inner.routes.get(RTPROT_CLUSTERIP, frozenset()):
-        steps.append(step("route_replace", dev=bridge, dst=f"{address}/32", via=None, src=None, proto=RTPROT_CLUSTERIP))
+    if Route(route) not in inner.routes.get(RTPROT_CLUSTERIP, frozenset()):
+        steps.append(step("route_replace", dev=bridge, dst=route, via=None, src=None, proto=RTPROT_CLUSTERIP))
     if address not in outer.proxies:
         steps.append(step("proxy_add", dev=nic, address=address))
     return steps
@@ -73,8 +82,8 @@ def plan_no_host(cluster: Cluster, view: View) -> list[Step]:
     steps = []
     if address in outer.proxies:
         steps.append(step("proxy_del", dev=nic, address=address))
-    if Route(f"{address}/32") in inner.routes.get(RTPROT_CLUSTERIP, frozenset()):
-        steps.append(step("route_del", dev=bridge, dst=f"{address}/32", via=None, proto=RTPROT_CLUSTERIP))
+    if Route(cluster.host_address) in inner.routes.get(RTPROT_CLUSTERIP, frozenset()):
+        steps.append(step("route_del", dev=bridge, dst=cluster.host_address, via=None, proto=RTPROT_CLUSTERIP))
     if address in inner.neighbours:
         steps.append(step("neigh_del", dev=bridge, address=address))
     return steps
@@ -82,7 +91,7 @@ def plan_no_host(cluster: Cluster, view: View) -> list[Step]:
 
 def plan_member(cluster: Cluster, view: View, present: bool) -> list[Step]:
     """The service address on a member's loopback; the drop rule is there before it, and goes after it."""
-    address = f"{cluster.address}/32"
+    address = cluster.host_address
     have = address in _link(view, "lo").addresses
     if have == present:
         return []

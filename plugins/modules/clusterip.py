@@ -29,7 +29,7 @@ options:
     required: true
   address:
     description:
-      - The service address, IPv4. No interface of the host may carry it.
+      - The service address, IPv4 or IPv6. No interface of the host may carry it.
     type: str
     required: true
   interface:
@@ -46,9 +46,14 @@ options:
     choices: [routed]
     default: routed
   distribution:
-    description: V(steer) looks up the owner once on the host, and forwards the frame to it alone.
+    description:
+      - V(steer) looks up the owner once on the host, and forwards the frame to it alone. Its cost does not depend on
+        the number of nodes.
+      - V(flood), the classic form, hands every frame to all nodes, and each decides for itself. Every node costs
+        something for every
+        frame, and bursts are multiplied.
     type: str
-    choices: [steer]
+    choices: [steer, flood]
     default: steer
   engine:
     description: What evaluates the hash in the kernel.
@@ -56,10 +61,19 @@ options:
     choices: [nftables]
     default: nftables
   hashmode:
-    description: What is hashed. V(sourceip) is the client's address.
+    description:
+      - What is hashed. V(sourceip) is the client's address.
+      - V(sourceip-sourceport) and V(sourceip-sourceport-destport) spread the connections of one address, too. They
+        are for TCP.
     type: str
-    choices: [sourceip]
+    choices: [sourceip, sourceip-sourceport, sourceip-sourceport-destport]
     default: sourceip
+  force:
+    description:
+      - Take a O(hashmode) with ports for UDP services, too. The fragments of a datagram, but the first, have no
+        ports and are lost then.
+    type: bool
+    default: false
   hash_init:
     description: The seed of the hash, a number of 32 bits. The same on all hosts that share an address.
     type: int
@@ -89,6 +103,10 @@ options:
         description: The MAC address of the node's interface on the bridge.
         type: str
         required: true
+      interface:
+        description: The node's interface on the bridge.
+        type: str
+        default: eth0
       local_nodes:
         description: The buckets that O(claims) speaks of, each between 1 and O(total_nodes).
         type: list
@@ -114,7 +132,9 @@ options:
       - V(exact) makes the nodes own just those buckets.
       - V(add) gives them those buckets, whoever owns them now. V(release) takes those buckets from them, where they
         still own them.
-        Other buckets stay as they are.
+        Other buckets stay as they are. With O(distribution=flood) V(add) takes a bucket from those nodes only that
+        are listed, as each
+        node decides for itself.
       - V(keep) leaves every bucket with its owner.
     type: str
     choices: [exact, add, release, keep]
@@ -205,9 +225,14 @@ ARGUMENT_SPEC = {
     "interface": {"type": "str", "required": True},
     "bridge": {"type": "str", "required": True},
     "uplink": {"type": "str", "choices": ["routed"], "default": "routed"},
-    "distribution": {"type": "str", "choices": ["steer"], "default": "steer"},
+    "distribution": {"type": "str", "choices": ["steer", "flood"], "default": "steer"},
     "engine": {"type": "str", "choices": ["nftables"], "default": "nftables"},
-    "hashmode": {"type": "str", "choices": ["sourceip"], "default": "sourceip"},
+    "hashmode": {
+        "type": "str",
+        "choices": ["sourceip", "sourceip-sourceport", "sourceip-sourceport-destport"],
+        "default": "sourceip",
+    },
+    "force": {"type": "bool", "default": False},
     "hash_init": {"type": "int", "default": 0},
     "clustermac": {"type": "str"},
     "total_nodes": {"type": "int", "default": 256},
@@ -218,6 +243,7 @@ ARGUMENT_SPEC = {
         "options": {
             "netns": {"type": "str", "required": True},
             "mac": {"type": "str", "required": True},
+            "interface": {"type": "str", "default": "eth0"},
             "local_nodes": {"type": "list", "elements": "int"},
         },
     },

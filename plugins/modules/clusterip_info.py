@@ -46,6 +46,9 @@ clusters:
     address:
       description: The service address.
       type: str
+    distribution:
+      description: How packets come to their owner, V(steer) or V(flood).
+      type: str
     total_nodes:
       description: The number of buckets.
       type: int
@@ -62,6 +65,7 @@ clusters:
   sample:
     vpn:
       address: 192.0.2.10
+      distribution: steer
       total_nodes: 4
       hash_init: 4660
       owners:
@@ -70,24 +74,44 @@ clusters:
       unowned: []
 """
 
+import os
+
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.clustered.openvpn.plugins.module_utils import _cluster, _module, _nft
 from ansible_collections.clustered.openvpn.plugins.module_utils._engines import nftables
+from ansible_collections.clustered.openvpn.plugins.module_utils._kernel import RUN_NETNS
+from ansible_collections.clustered.openvpn.plugins.module_utils._observed import View
 from ansible_collections.clustered.openvpn.plugins.module_utils._params import ParameterError
 
 PREFIX = _cluster.table_name("")
 
 
-def cluster_facts(listing: list) -> dict:
-    """What a listed table says of its cluster. A table whose rules were damaged has no address, total and seed."""
-    held = nftables.held_by(listing)
-    owners: dict = {}
-    for bucket, mac in sorted(held.items()):
-        owners.setdefault(mac, []).append(bucket)
-    facts = nftables.hash_in(listing) or {"address": None, "total_nodes": 0, "hash_init": None}
-    unowned = [b for b in range(1, facts["total_nodes"] + 1) if b not in held]
-    return {**facts, "owners": owners, "unowned": unowned}
+def cluster_facts(kernel: _module.Kernel, table: str) -> dict:
+    """What the tables say of their cluster. Where the rules were damaged, address, total and seed are not known."""
+    host = kernel.tables([("", "netdev", table)], {"": View("", True)})["", "netdev", table]
+    held, hashed, distribution = nftables.held_on_host(host), nftables.hash_in(host), "steer"
+    if not hashed:
+        views = kernel.observe(namespaces(), ())
+        listings = kernel.tables([(netns, "netdev", table) for netns in views], views)
+        for (netns, _family, _table), listing in listings.items():
+            claims = nftables.hash_in(listing)
+            if claims:
+                hashed, distribution = claims, "flood"
+                mac = next(link.mac for link in views[netns].links.values() if link.kind == "veth")
+                held[mac] = nftables.held_in_member(listing)
+    facts = {"distribution": distribution, **(hashed or {"address": None, "total_nodes": 0, "hash_init": None})}
+    owned = frozenset().union(*held.values())
+    return {
+        **facts,
+        "owners": {mac: sorted(buckets) for mac, buckets in sorted(held.items())},
+        "unowned": [bucket for bucket in range(1, facts["total_nodes"] + 1) if bucket not in owned],
+    }
+
+
+def namespaces() -> list:
+    """All that have a name."""
+    return sorted(os.listdir(RUN_NETNS)) if os.path.isdir(RUN_NETNS) else []
 
 
 def main() -> None:
@@ -96,16 +120,14 @@ def main() -> None:
     try:
         if only is not None:
             _cluster.cluster_name("name", only)
-        with _module.opened(module):
+        with _module.opened(module) as kernel:
             names = [
                 table[len(PREFIX) :]
                 for family, table in _nft.list_tables()
                 if family == "netdev" and table.startswith(PREFIX)
             ]
             clusters = {
-                name: cluster_facts(_nft.list_table("netdev", _cluster.table_name(name)) or [])
-                for name in sorted(names)
-                if only in (None, name)
+                name: cluster_facts(kernel, _cluster.table_name(name)) for name in sorted(names) if only in (None, name)
             }
     except (ParameterError, _nft.NftError) as exc:
         module.fail_json(msg=str(exc))

@@ -5,8 +5,13 @@
 """The nftables engine: a cluster -> tables on the host and in its members. Pure.
 
 C(distribution: steer). The host looks the bucket up in a map and gives the frame the owner's MAC address, so the
-internal bridge hands it to that member alone. Only addresses are matched and hashed, never ports: fragments have
-none. Ports are filtered in the member, where packets are whole again.
+internal bridge hands it to that member alone.
+
+C(distribution: flood). The host gives the frame the cluster's multicast MAC address, so the bridge hands it to all
+members, and each looks the bucket up in a set of its own, before anything else looks at the packet.
+
+Both make the same decision. With hashmode sourceip only addresses are matched and hashed, never ports: fragments have
+none. Ports are filtered in the member's input, where packets are whole again.
 """
 
 from __future__ import annotations
@@ -14,112 +19,191 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.clustered.openvpn.plugins.module_utils import _ruleset
-from ansible_collections.clustered.openvpn.plugins.module_utils._cluster import Cluster
-from ansible_collections.clustered.openvpn.plugins.module_utils._ruleset import Chain, Rule, Table
+from ansible_collections.clustered.openvpn.plugins.module_utils._cluster import Cluster, Node
+from ansible_collections.clustered.openvpn.plugins.module_utils._ruleset import Chain, Listing, Rule, Table
 
-OWNER = "owner"  # the map: bucket -> MAC address of the member that owns it
-ICMP_ERRORS = "icmp type { destination-unreachable, time-exceeded, parameter-problem }"
+OWNER = "owner"  # steer: the host's map, bucket -> MAC address of the member that owns it
+OWNED = "owned"  # flood: each member's set of its buckets
+UPLINK, CLAIM = "uplink", "claim"  # the chains that hash
+
+# Who holds what: MAC address of a member -> its buckets.
+Held = t.Mapping[str, t.AbstractSet[int]]
+
+# typeof numgen: a plain 32-bit integer. typeof jhash crashes nft 1.0.6 when listed.
+_BUCKET = "typeof numgen inc mod 65536"
+
+_ERRORS = {
+    4: "icmp type { destination-unreachable, time-exceeded, parameter-problem }",
+    6: "icmpv6 type { destination-unreachable, packet-too-big, time-exceeded, parameter-problem }",
+}
+_PING = {4: "icmp type echo-request", 6: "icmpv6 type echo-request"}
+# The packet that an ICMP error is about begins 8 bytes into it. It went from the service address to the client: its
+# destination address, its transport protocol, and its destination and source port, in bits from the ICMP header on.
+_ABOUT = {
+    4: {"client": "@th,192,32", "protocol": "@th,136,8", "port": "@th,240,16", "service": "@th,224,16"},
+    6: {"client": "@th,256,128", "protocol": "@th,112,8", "port": "@th,400,16", "service": "@th,384,16"},
+}
+_PROTOCOLS = {"tcp": 6, "udp": 17}
 
 
-def host_tables(cluster: Cluster, held: t.Mapping[int, str]) -> list[Table]:
-    """What the host's namespace should hold. held: the elements that the map has now."""
-    return [_steer(cluster, held), _untracked(cluster)]
+def host_tables(cluster: Cluster, held: Held) -> list[Table]:
+    """What the host's namespace should hold. held: who owns what now."""
+    return [_steer(cluster, held) if cluster.distribution == "steer" else _flood(cluster), _untracked(cluster)]
 
 
-def member_table(cluster: Cluster) -> Table:
-    """What each member's namespace should hold: the services, errors about their flows, ping; nothing else answers."""
-    to = f"ip daddr {cluster.address}"
-    rules = [
-        Rule(f"{to} {protocol} dport {{ {', '.join(map(str, ports))} }} accept", f"services on {protocol}")
-        for protocol, ports in _ports(cluster).items()
-    ]
-    rules.append(Rule(f"{to} {ICMP_ERRORS} accept", "errors about flows of the services"))
-    rules.append(Rule(f"{to} icmp type echo-request accept", "ping, answered by the owner of its bucket"))
-    rules.append(Rule(f"{to} drop", "nobody answers for anything else"))
-    chain = Chain("filter hook input priority filter", tuple(rules))
-    return Table("ip", cluster.table, {"service": chain})
+def member_tables(cluster: Cluster, node: Node, held: Held) -> list[Table]:
+    """What a member's namespace should hold."""
+    return [_services(cluster), *([_claim(cluster, node, held)] if cluster.distribution == "flood" else [])]
 
 
-def claimed(cluster: Cluster, held: t.Mapping[int, str]) -> dict[int, str]:
-    """Bucket -> MAC address, as it should be: what the map holds now, changed by the cluster's claims."""
-    mine = {bucket: node.mac for node in cluster.nodes for bucket in node.local_nodes or ()}
+def claimed(cluster: Cluster, held: Held) -> dict[str, frozenset[int]]:
+    """Who should own what: as it is now, changed by the cluster's claims."""
+    mine = {node.mac: frozenset(node.local_nodes or ()) for node in cluster.nodes}
     if cluster.claims == "exact":
         return mine
+    result = {mac: frozenset(buckets) for mac, buckets in held.items()}
     if cluster.claims == "add":
-        return {**held, **mine}
+        taken = frozenset().union(*mine.values())
+        result = {mac: buckets - taken for mac, buckets in result.items()}
+        return {mac: result.get(mac, frozenset()) | mine.get(mac, frozenset()) for mac in {*result, *mine}}
     if cluster.claims == "release":
         # Only from the node that is named: a bucket that has moved on is not taken from its new owner.
-        return {bucket: mac for bucket, mac in held.items() if mine.get(bucket) != mac}
-    return dict(held)  # keep
+        return {mac: buckets - mine.get(mac, frozenset()) for mac, buckets in result.items()}
+    return result  # keep
 
 
-def held_by(listing: _ruleset.Listing) -> dict[int, str]:
-    """Bucket -> MAC address, as the kernel holds it."""
-    return {int(bucket): mac for bucket, mac in _ruleset.elements_of(listing, OWNER).items()}
+def held_on_host(listing: Listing) -> dict[str, set[int]]:
+    """Who owns what, by the host's map."""
+    held: dict[str, set[int]] = {}
+    for bucket, mac in _ruleset.elements_of(listing, OWNER).items():
+        held.setdefault(mac, set()).add(int(bucket))
+    return held
 
 
-def hash_in(listing: _ruleset.Listing) -> dict[str, t.Any] | None:
+def held_in_member(listing: Listing) -> set[int]:
+    """What a member owns, by its own set."""
+    return {int(bucket) for bucket in _ruleset.elements_of(listing, OWNED)}
+
+
+def hash_in(listing: Listing) -> dict[str, t.Any] | None:
     """What the kernel hashes with: address, total_nodes, hash_init; read from the rules themselves."""
-    for rule in _ruleset.rules_of(listing, "uplink"):
-        jhash = next((found for found in _find(rule["expr"], "jhash") if _is_source(found.get("expr", {}))), None)
+    for rule in [*_ruleset.rules_of(listing, UPLINK), *_ruleset.rules_of(listing, CLAIM)]:
+        jhash = next((found for found in _find(rule["expr"], "jhash") if _has_source(found)), None)
+        address = next((m["right"] for m in _find(rule["expr"], "match") if _field(m["left"]) == "daddr"), None)
         if jhash:
-            match = next(m["right"] for m in _find(rule["expr"], "match"))
-            return {"address": match, "total_nodes": jhash["mod"], "hash_init": jhash.get("seed", 0)}
+            return {"address": address, "total_nodes": jhash["mod"], "hash_init": jhash.get("seed", 0)}
     return None
 
 
-def _steer(cluster: Cluster, held: t.Mapping[int, str]) -> Table:
-    to = f"ip daddr {cluster.address}"
+def _steer(cluster: Cluster, held: Held) -> Table:
     # The host's own traffic, and what it routes from elsewhere, reaches the bridge under a MAC of its own. A frame
     # that came through the uplink has its owner's MAC already and is not looked up again.
-    routed = f"ether daddr {cluster.routed_mac} {to}"
-    error = "an ICMP error about a flow goes to the member of its client"
-    unknown = "an ICMP error about a flow of nobody's here"
-    source = "the owner of the client's bucket"
-    nobody = "a bucket without an owner"
+    routed = f"ether daddr {cluster.routed_mac} {_to(cluster)}"
     forward = f'fwd to "{cluster.bridge}"'
     chains = {
-        "uplink": Chain(
+        UPLINK: Chain(
             f'filter hook ingress device "{cluster.interface}" priority -500',
             (
-                Rule("ether type { 8021q, 8021ad } accept", "another VLAN"),
-                Rule(f"ip daddr != {cluster.address} accept", "not for the cluster"),
-                Rule(
-                    f"{to} {ICMP_ERRORS} {_to_owner(cluster, _EMBEDDED_DESTINATION)} {forward}", error, cluster.bridge
-                ),
-                Rule(f"{to} {ICMP_ERRORS} drop", unknown),
-                Rule(f"{to} {_to_owner(cluster, 'ip saddr')} {forward}", source, cluster.bridge),
-                Rule(f"{to} drop", nobody),
+                *_not_ours(cluster),
+                *_decided(cluster, _to(cluster), f"map @{OWNER} {forward}", cluster.bridge),
             ),
         ),
         "host": Chain(
             f'filter hook egress device "{cluster.bridge}" priority -500',
-            (
-                Rule(f"{routed} {ICMP_ERRORS} {_to_owner(cluster, _EMBEDDED_DESTINATION)} accept", error),
-                Rule(f"{routed} {ICMP_ERRORS} drop", unknown),
-                Rule(f"{routed} {_to_owner(cluster, 'ip saddr')} accept", source),
-                Rule(f"{routed} drop", nobody),
-            ),
+            tuple(_decided(cluster, routed, f"map @{OWNER} accept")),
         ),
     }
-    # typeof numgen: a plain 32-bit integer. typeof jhash crashes nft 1.0.6 when listed.
-    maps = {OWNER: "typeof numgen inc mod 65536 : ether daddr"}
-    return Table("netdev", cluster.table, chains, maps, {OWNER: claimed(cluster, held)})
+    owner = {bucket: mac for mac, buckets in claimed(cluster, held).items() for bucket in buckets}
+    maps = {OWNER: f"{_BUCKET} : ether daddr"}
+    return Table("netdev", cluster.table, chains, maps=maps, elements={OWNER: owner})
 
 
-# The packet inside an ICMP error begins 8 bytes after the ICMP header; its destination address, 16 bytes on.
-_EMBEDDED_DESTINATION = "@th,192,32"
+def _flood(cluster: Cluster) -> Table:
+    text = f'{_to(cluster)} ether daddr set {cluster.clustermac} fwd to "{cluster.bridge}"'
+    rules = (*_not_ours(cluster), Rule(text, "for all members, who decide", cluster.bridge))
+    hook = f'filter hook ingress device "{cluster.interface}" priority -500'
+    return Table("netdev", cluster.table, {UPLINK: Chain(hook, rules)})
 
 
-def _to_owner(cluster: Cluster, key: str) -> str:
-    total, seed = cluster.total_nodes, cluster.hash_init
-    return f"ether daddr set jhash {key} mod {total} seed {seed:#x} offset 1 map @{OWNER}"
+def _claim(cluster: Cluster, node: Node, held: Held) -> Table:
+    # TCP and forwarding refuse what came as a multicast, hence pkttype.
+    rules = (
+        Rule(f"ether daddr != {cluster.clustermac} accept", "not flooded"),
+        *_decided(cluster, _to(cluster), f"@{OWNED} meta pkttype set host accept"),
+    )
+    chain = Chain(f'filter hook ingress device "{node.interface}" priority -500', rules)
+    mine = dict.fromkeys(claimed(cluster, held).get(node.mac, ()), "")
+    return Table("netdev", cluster.table, {CLAIM: chain}, sets={OWNED: _BUCKET}, elements={OWNED: mine})
+
+
+def _services(cluster: Cluster) -> Table:
+    """The services, errors about their flows, and ping; nothing else answers."""
+    rules = [
+        Rule(f"{_to(cluster)} {protocol} dport {{ {', '.join(map(str, ports))} }} accept", f"services on {protocol}")
+        for protocol, ports in _ports(cluster).items()
+    ]
+    rules.append(Rule(f"{_to(cluster)} {_ERRORS[cluster.version]} accept", "errors about flows of the services"))
+    rules.append(Rule(f"{_to(cluster)} {_PING[cluster.version]} accept", "ping, answered by the owner of its bucket"))
+    rules.append(Rule(f"{_to(cluster)} drop", "nobody answers for anything else"))
+    chain = Chain("filter hook input priority filter", tuple(rules))
+    return Table(_family(cluster), cluster.table, {"service": chain})
 
 
 def _untracked(cluster: Cluster) -> Table:
     """The host sees only the way back of the clients' conversations: its connection tracking must not judge them."""
-    rule = Rule(f"ip saddr {cluster.address} fib daddr type != local notrack", "one half of a conversation")
-    return Table("ip", cluster.table, {"prerouting": Chain("filter hook prerouting priority raw", (rule,))})
+    text = f"{_family(cluster)} saddr {cluster.address} fib daddr type != local notrack"
+    chain = Chain("filter hook prerouting priority raw", (Rule(text, "one half of a conversation"),))
+    return Table(_family(cluster), cluster.table, {"prerouting": chain})
+
+
+def _not_ours(cluster: Cluster) -> tuple[Rule, ...]:
+    return (
+        Rule("ether type { 8021q, 8021ad } accept", "another VLAN"),
+        Rule(f"{_family(cluster)} daddr != {cluster.address} accept", "not for the cluster"),
+    )
+
+
+def _decided(cluster: Cluster, match: str, verdict: str, fwd: str | None = None) -> t.Iterator[Rule]:
+    """The rules that look a packet's bucket up: errors by the client that they are about, all else by its source.
+
+    C(verdict): what follows the bucket. A look-up that finds nothing does not match, hence the drops.
+    """
+    family, errors, about = _family(cluster), _ERRORS[cluster.version], _ABOUT[cluster.version]
+    action = "ether daddr set " if verdict.startswith("map ") else ""
+
+    def to_owner(key: str) -> str:
+        total, seed = cluster.total_nodes, cluster.hash_init
+        return f"{action}jhash {key} mod {total} seed {seed:#x} offset 1 {verdict}"
+
+    why = "an ICMP error about a flow goes to the member of its client"
+    for protocol in _hashed_with_ports(cluster):
+        key = [about["client"], about["port"], *([about["service"]] if _with_destport(cluster) else [])]
+        of = f"{about['protocol']} {_PROTOCOLS[protocol]}"
+        yield Rule(f"{match} {errors} {of} {to_owner(' . '.join(key))}", f"{why}, {protocol}", fwd)
+    yield Rule(f"{match} {errors} {to_owner(about['client'])}", why, fwd)
+    yield Rule(f"{match} {errors} drop", "an ICMP error about a flow of nobody's here")
+    for protocol in _hashed_with_ports(cluster):
+        key = [f"{family} saddr", f"{protocol} sport", *([f"{protocol} dport"] if _with_destport(cluster) else [])]
+        yield Rule(f"{match} {to_owner(' . '.join(key))}", f"the owner of the client's bucket, {protocol}", fwd)
+        yield Rule(f"{match} meta l4proto {protocol} drop", f"a bucket without an owner, {protocol}")
+    yield Rule(f"{match} {to_owner(f'{family} saddr')}", "the owner of the client's bucket", fwd)
+    yield Rule(f"{match} drop", "a bucket without an owner")
+
+
+def _hashed_with_ports(cluster: Cluster) -> list[str]:
+    return [] if cluster.hashmode == "sourceip" else list(_ports(cluster))
+
+
+def _with_destport(cluster: Cluster) -> bool:
+    return cluster.hashmode == "sourceip-sourceport-destport"
+
+
+def _family(cluster: Cluster) -> str:
+    return "ip" if cluster.version == 4 else "ip6"
+
+
+def _to(cluster: Cluster) -> str:
+    return f"{_family(cluster)} daddr {cluster.address}"
 
 
 def _ports(cluster: Cluster) -> dict[str, list[int]]:
@@ -129,8 +213,13 @@ def _ports(cluster: Cluster) -> dict[str, list[int]]:
     return ports
 
 
-def _is_source(expression: t.Mapping[str, t.Any]) -> bool:
-    return expression.get("payload", {}).get("field") == "saddr"
+def _has_source(jhash: t.Mapping[str, t.Any]) -> bool:
+    return any(_field({"payload": payload}) == "saddr" for payload in _find(jhash.get("expr", {}), "payload"))
+
+
+def _field(expression: t.Mapping[str, t.Any]) -> str | None:
+    payload = expression.get("payload") or {}
+    return payload.get("field") if payload.get("protocol") in ("ip", "ip6") else None
 
 
 def _find(tree: t.Any, key: str) -> t.Iterator[t.Any]:

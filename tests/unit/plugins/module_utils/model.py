@@ -30,7 +30,9 @@ def a_cluster(**changes: t.Any) -> Cluster:
         "interface": "nic",
         "bridge": "br-vpn",
         "clustermac": None,
+        "distribution": "steer",
         "hashmode": "sourceip",
+        "force": False,
         "hash_init": 0x1234,
         "total_nodes": 4,
         "nodes": [
@@ -242,19 +244,19 @@ class Model:
             verb, kind, family, name, rest = re.match(r"(\w+) (\w+) (\w+) (\S+) ?(.*)", line).groups()
             key = (netns, family, name)
             if kind == "table" and verb == "add":
-                self._tables[key] = {"map": {}, "chain": {}}
+                self._tables[key] = {"map": {}, "set": {}, "chain": {}}
             elif kind == "table":
                 del self._tables[key]
             else:
-                name, _, rest = rest.partition(" ")
+                name, _blank, rest = rest.partition(" ")
                 _nft_in(self._tables[key], verb, kind, name, rest)
 
 
 def _nft_in(table: dict[str, t.Any], verb: str, kind: str, name: str, rest: str) -> None:
     if kind == "element":
-        held = table["map"][name]
+        held = table["map"].get(name, table["set"].get(name))
         for text in rest.strip("{} ").split(", "):
-            key, _, value = text.partition(" : ")
+            key, _colon, value = text.partition(" : ")
             if verb == "delete":
                 del held[int(key)]
             else:
@@ -266,14 +268,16 @@ def _nft_in(table: dict[str, t.Any], verb: str, kind: str, name: str, rest: str)
     elif verb == "flush":
         table[kind][name].clear()
     elif verb == "delete":
-        assert not table[kind].pop(name), "Device or resource busy"
+        held = table[kind].pop(name)
+        assert kind != "chain" or not held, "Device or resource busy"
     else:
         assert name not in table[kind], "File exists"
-        table[kind][name] = {} if kind == "map" else []
+        table[kind][name] = [] if kind == "chain" else {}
 
 
 def _listed(family: str, name: str, table: dict[str, t.Any]) -> list[dict[str, t.Any]]:
     maps = [{"map": {"name": n, "elem": [[k, v] for k, v in e.items()]}} for n, e in table["map"].items()]
+    maps += [{"set": {"name": n, "elem": list(e)}} for n, e in table["set"].items()]
     chains = [{"chain": {"name": n, "policy": "accept"}} for n in table["chain"]]
     rules = [{"rule": {"chain": n, **rule}} for n, rules in table["chain"].items() for rule in rules]
     return [{"metainfo": {}}, {"table": {"family": family, "name": name}}, *maps, *chains, *rules]

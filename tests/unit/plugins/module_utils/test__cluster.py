@@ -21,7 +21,7 @@ def test_parameters_are_normalised():
         clustermac="01-00-5E-00-00-0A", nodes=[node(mac=MACS[1].upper(), local_nodes=[3, 1])], hash_init=0xFFFFFFFF
     )
     assert cluster.clustermac == "01:00:5e:00:00:0a"
-    assert cluster.nodes == (Node("vpn1", MACS[1], (1, 3)),)
+    assert cluster.nodes == (Node("vpn1", MACS[1], "eth0", (1, 3)),)
     assert cluster.services == (Service("udp", 1194),)
     assert cluster.hash_init == 0xFFFFFFFF
     assert cluster.table == "clustered_openvpn_vpn"
@@ -46,7 +46,7 @@ def test_who_claims_nothing_need_not_name_buckets(claims, state):
         ({"name": "v" * 11}, "name: 'vvvvvvvvvvv': a cluster's name"),
         ({"name": "vpn\n"}, "name: 'vpn\\n': a cluster's name"),
         ({"address": "192.0.2.10/24"}, "address: '192.0.2.10/24': write an address"),
-        ({"address": "2001:db8::1"}, "address: '2001:db8::1': an IPv4 address is needed"),
+        ({"address": "2001:db8::/64"}, "address: '2001:db8::/64': write an address"),
         ({"interface": "a" * 16}, "interface: 'aaaaaaaaaaaaaaaa': an interface name has"),
         ({"bridge": "a/b"}, "bridge: 'a/b': an interface name has no"),
         ({"clustermac": MACS[1]}, "clustermac: '02:00:00:00:00:01': a multicast"),

@@ -35,7 +35,8 @@ def converge(model, cluster, present=True):
 
 
 def owners(model):
-    return nftables.held_by(model.listings["", "netdev", TABLE])
+    held = nftables.held_on_host(model.listings["", "netdev", TABLE])
+    return {bucket: mac for mac, buckets in held.items() for bucket in buckets}
 
 
 def test_a_cluster_is_made_once():
@@ -121,4 +122,29 @@ def test_drift_is_put_right_where_it_is(by_hand, repair):
 def test_the_tables_to_list_are_those_that_are_planned():
     model = host()
     converge(model, a_cluster())
-    assert sorted(model.listings) == sorted(_clusterip.tables_of(a_cluster()))
+    assert set(model.listings) <= set(_clusterip.tables_of(a_cluster()))
+
+
+def test_in_a_flood_members_accept_new_buckets_before_others_release_them():
+    model = host()
+    converge(model, a_cluster(distribution="flood"))
+    steps = converge(model, a_cluster(distribution="flood", nodes=ALL_A))
+    assert [(s.netns, s.args["lines"]) for s in steps] == [
+        ("vpn1", [f"add element netdev {TABLE} owned {{ 3, 4 }}"]),
+        ("vpn2", [f"delete element netdev {TABLE} owned {{ 3, 4 }}"]),
+    ]
+
+
+@pytest.mark.parametrize(("before", "after"), [("steer", "flood"), ("flood", "steer")])
+def test_the_distribution_can_be_changed_and_removed(before, after):
+    model = host()
+    converge(model, a_cluster(distribution=before))
+    converge(model, a_cluster(distribution=after, claims="keep"))
+    cluster = a_cluster(distribution=after)
+    assert _clusterip.plan(cluster, True, model.views, model.listings) == [], "the owners came along"
+    fresh = host()
+    converge(fresh, cluster)
+    assert model.listings == fresh.listings
+    assert _clusterip.held_now(cluster, model.listings) == {A: {1, 2}, B: {3, 4}}
+    converge(model, a_cluster(state="absent", distribution=after), present=False)
+    assert model.listings == {}

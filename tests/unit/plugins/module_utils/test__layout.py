@@ -140,7 +140,7 @@ def test_every_module_takes_its_part(some, instances):
     namespaces_from(result["namespaces"])
     veths_from(result["veths"])
     bridges_from([{"mcast_snooping": False, **bridge} for bridge in result["bridges"]])
-    others = {"name": "vpn", "hashmode": "sourceip", "claims": "exact", "state": "present"}
+    others = {"name": "vpn", "distribution": "steer", "hashmode": "sourceip", "claims": "exact", "state": "present"}
     cluster = cluster_from({**result["cluster"], "nodes": result["nodes"], **others})
     assert sum(len(node.local_nodes) for node in cluster.nodes) == 256
 
@@ -163,6 +163,9 @@ def test_a_layout_in_full():
         "interface": "eth0",
         "bridge": "br-vpn",
         "clustermac": "03:00:c0:00:02:0a",
+        "distribution": "steer",
+        "hashmode": "sourceip",
+        "force": False,
         "hash_init": 0,
         "total_nodes": 256,
         "services": [{"protocol": "udp", "port": 1194}],

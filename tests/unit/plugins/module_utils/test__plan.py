@@ -68,7 +68,7 @@ def test_a_step_reads_as_the_command(one, text):
 
 def test_a_needed_argument_is_not_left_out():
     with pytest.raises(KeyError):
-        _ = step("addr_add", dev="eth0", address=None).text
+        assert step("addr_add", dev="eth0", address=None).text
 
 
 def test_every_step_can_be_done():

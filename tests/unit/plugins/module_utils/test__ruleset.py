@@ -25,9 +25,9 @@ ELEMENTS = {1: MACS[1], 2: MACS[1], 3: MACS[2]}
 AT = "ip t"
 
 
-def table(rules=RULES, elements=ELEMENTS, **others):
+def table(rules=RULES, elements=None, **others):
     chains = {"c": Chain(HOOK, tuple(rules)), **others}
-    return Table("ip", "t", chains, {"m": "type mark : ether_addr"}, {"m": elements})
+    return Table("ip", "t", chains, {"m": "type mark : ether_addr"}, {"m": ELEMENTS if elements is None else elements})
 
 
 def made(want):

@@ -7,6 +7,7 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.clustered.openvpn.plugins.module_utils._engines import nftables
+from ansible_collections.clustered.openvpn.plugins.module_utils._params import ParameterError
 from ansible_collections.clustered.openvpn.tests.unit.plugins.module_utils.model import MACS, a_cluster
 
 A, B, OTHER = MACS[1], MACS[2], MACS[4]
@@ -23,17 +24,22 @@ def steer(**changes):
 @pytest.mark.parametrize(
     ("claims", "held", "expected"),
     [
-        ("exact", {}, {1: A, 2: A, 3: B, 4: B}),
-        ("exact", {1: B, 7: OTHER}, {1: A, 2: A, 3: B, 4: B}),
-        ("add", {1: OTHER, 7: OTHER}, {1: A, 2: A, 3: B, 4: B, 7: OTHER}),
-        ("release", {1: A, 2: B, 3: B, 7: OTHER}, {2: B, 7: OTHER}),
-        ("keep", {1: B, 7: OTHER}, {1: B, 7: OTHER}),
+        ("exact", {}, {A: {1, 2}, B: {3, 4}}),
+        ("exact", {B: {1}, OTHER: {7}}, {A: {1, 2}, B: {3, 4}}),
+        ("add", {OTHER: {1, 7}}, {A: {1, 2}, B: {3, 4}, OTHER: {7}}),
+        ("release", {A: {1}, B: {2, 3}, OTHER: {7}}, {A: set(), B: {2}, OTHER: {7}}),
+        ("keep", {B: {1}, OTHER: {7}}, {B: {1}, OTHER: {7}}),
     ],
 )
 def test_claims(claims, held, expected):
     cluster = a_cluster(claims=claims)
     assert nftables.claimed(cluster, held) == expected
-    assert nftables.host_tables(cluster, held)[0].elements == {"owner": expected}
+    owner = {bucket: mac for mac, buckets in expected.items() for bucket in buckets}
+    assert nftables.host_tables(cluster, held)[0].elements == {"owner": owner}
+    flood = a_cluster(claims=claims, distribution="flood")
+    for node in flood.nodes:
+        claim = nftables.member_tables(flood, node, held)[1]
+        assert claim.elements == {"owned": dict.fromkeys(expected.get(node.mac, ()), "")}
 
 
 @pytest.mark.parametrize("chain", ["uplink", "host"])
@@ -47,7 +53,7 @@ def test_steering_hashes_the_client_and_drops_what_nobody_owns(chain):
 def test_steering_hashes_the_embedded_client_of_an_icmp_error_first(chain):
     hashed = [text for text in rules(steer(), chain) if "jhash" in text]
     assert ["jhash @th,192,32 mod 4 seed 0x1234 offset 1" in text for text in hashed] == [True, False]
-    assert nftables.ICMP_ERRORS in hashed[0]
+    assert "icmp type { destination-unreachable, time-exceeded, parameter-problem }" in hashed[0]
 
 
 def test_steering_matches_no_ports_since_fragments_have_none():
@@ -90,7 +96,7 @@ def test_replies_are_not_tracked_on_the_host():
 )
 def test_a_member_accepts_its_services_and_drops_the_rest(services, accepted):
     cluster = a_cluster(services=[{"protocol": protocol, "port": port} for protocol, port in services])
-    texts = rules(nftables.member_table(cluster), "service")
+    texts = rules(nftables.member_tables(cluster, cluster.nodes[0], {})[0], "service")
     assert [text for text in texts if "dport" in text] == texts[: len(accepted)] == accepted
     assert texts[-1] == "ip daddr 192.0.2.10 drop"
 
@@ -146,5 +152,45 @@ def test_the_hash_is_read_from_the_rules():
 
 def test_owners_are_read_from_the_map():
     listed = {"map": {"name": "owner", "elem": [[1, A], [2, B]]}}
-    assert nftables.held_by([{"metainfo": {}}, listed]) == {1: A, 2: B}
-    assert nftables.held_by([{"map": {"name": "owner"}}]) == nftables.held_by(None) == {}
+    assert nftables.held_on_host([{"metainfo": {}}, listed]) == {A: {1}, B: {2}}
+    assert nftables.held_on_host([{"map": {"name": "owner"}}]) == nftables.held_on_host(None) == {}
+
+
+def test_a_flood_is_decided_in_each_member_and_counted_as_sent_to_it():
+    cluster = a_cluster(distribution="flood")
+    flood, claim = nftables.host_tables(cluster, {})[0], nftables.member_tables(cluster, cluster.nodes[0], {})[1]
+    assert list(flood.chains) == ["uplink"]
+    assert "jhash" not in str(flood)
+    assert f'ether daddr set {cluster.clustermac} fwd to "br-vpn"' in rules(flood, "uplink")[-1]
+    texts = rules(claim, "claim")
+    assert texts[0] == f"ether daddr != {cluster.clustermac} accept"
+    assert texts[-1] == "ip daddr 192.0.2.10 drop"
+    assert [text.split(" @owned ")[1] for text in texts if "@owned" in text] == ["meta pkttype set host accept"] * 2
+    assert claim.chains["claim"].hook == 'filter hook ingress device "eth0" priority -500'
+
+
+@pytest.mark.parametrize(
+    ("mode", "key"),
+    [
+        ("sourceip-sourceport", "ip saddr . tcp sport"),
+        ("sourceip-sourceport-destport", "ip saddr . tcp sport . tcp dport"),
+    ],
+)
+def test_ports_are_hashed_where_asked_for_and_whole_packets_alone(mode, key):
+    texts = rules(steer(hashmode=mode, services=[{"protocol": "tcp", "port": 443}]), "uplink")
+    hashed = [text for text in texts if "jhash" in text]
+    assert [f"jhash {key} mod" in text for text in hashed] == [False, False, True, False]
+    assert "ip daddr 192.0.2.10 meta l4proto tcp drop" in texts
+
+
+def test_ports_are_refused_for_udp_unless_forced():
+    with pytest.raises(ParameterError, match="hashmode: 'sourceip-sourceport': fragments of UDP"):
+        a_cluster(hashmode="sourceip-sourceport")
+    assert a_cluster(hashmode="sourceip-sourceport", force=True)
+
+
+def test_ipv6_is_hashed_whole_and_its_errors_by_the_client_they_are_about():
+    texts = rules(steer(address="2001:db8::10"), "uplink")
+    assert any("ip6 daddr 2001:db8::10 ether daddr set jhash ip6 saddr mod 4" in text for text in texts)
+    assert any("packet-too-big" in text and "jhash @th,256,128 mod 4" in text for text in texts)
+    assert not [text for text in texts if "ip daddr" in text]

@@ -1,0 +1,54 @@
+# Copyright (c) 2026 clustered.openvpn contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Packets made by hand, for sources that no client has."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import struct
+
+TCP, UDP = 6, 17
+
+
+def checksum(data: bytes) -> int:
+    """The Internet checksum of an even number of bytes."""
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total = (total >> 16) + (total & 0xFFFF)
+    return ~(total + (total >> 16)) & 0xFFFF
+
+
+def ip_header(source: str, destination: str, protocol: int, length: int) -> bytes:
+    """An IPv4 header with its checksum; C(length) is the whole packet's."""
+    fields = (0x45, 0, length, 0, 0x4000, 64, protocol, 0, socket.inet_aton(source), socket.inet_aton(destination))
+    header = struct.pack("!BBHHHBBH4s4s", *fields)
+    return header[:10] + struct.pack("!H", checksum(header)) + header[12:]
+
+
+def frame(source: str, destination: str, protocol: int, ports: tuple[int, int]) -> bytes:
+    """An Ethernet frame with an empty datagram, or the first segment of a connection; IPv4 or IPv6."""
+    ends = ipaddress.ip_address(source).packed + ipaddress.ip_address(destination).packed
+    if protocol == TCP:
+        payload = struct.pack("!HHIIBBHHH", *ports, 1, 0, 0x50, 2, 1024, 0, 0)
+        at = 16
+    else:
+        payload = struct.pack("!HHHH", *ports, 8, 0)
+        at = 6
+    pseudo = ends + struct.pack("!II", len(payload), protocol)
+    payload = payload[:at] + struct.pack("!H", checksum(pseudo + payload)) + payload[at + 2 :]
+    if ":" in source:
+        header = struct.pack("!IHBB", 6 << 28, len(payload), protocol, 64) + ends
+        kind = 0x86DD
+    else:
+        header = ip_header(source, destination, protocol, 20 + len(payload))
+        kind = 0x0800
+    return b"\xff" * 6 + b"\x02\x00\x00\x00\xff\xff" + struct.pack("!H", kind) + header + payload
+
+
+def flow_of(packet: bytes) -> tuple[str, int]:
+    """Source address and source port of an IPv4 or IPv6 packet without options."""
+    if packet[0] >> 4 == 4:
+        return str(ipaddress.IPv4Address(packet[12:16])), struct.unpack("!H", packet[20:22])[0]
+    return str(ipaddress.IPv6Address(packet[8:24])), struct.unpack("!H", packet[40:42])[0]

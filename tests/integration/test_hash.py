@@ -1,0 +1,193 @@
+# Copyright (c) 2026 clustered.openvpn contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Does the filter hash as the kernel does? Real packets from thousands of addresses through the engine's rules."""
+
+from __future__ import annotations
+
+import ipaddress
+import random
+import select
+import socket
+import typing as t
+
+import pytest
+
+from ansible_collections.clustered.openvpn.plugins.module_utils import _hash, _ruleset
+from ansible_collections.clustered.openvpn.plugins.module_utils._cluster import Cluster, Node, Service
+from ansible_collections.clustered.openvpn.plugins.module_utils._engines import nftables
+
+from .packets import TCP, UDP, flow_of, frame
+from .world import World, sh, within
+
+ADDRESS = {4: "192.0.2.10", 6: "2001:db8::10"}
+PORT = 443
+COUNT = 10_000
+BATCH = 200
+Flow = tuple[str, int]
+
+
+def random_flows(version: int, seed: int) -> list[Flow]:
+    """Source addresses and ports, all different; none that a host would take for a martian."""
+    rng = random.Random(seed)
+    flows: set[Flow] = set()
+    while len(flows) < COUNT:
+        if version == 4:
+            address: t.Any = ipaddress.IPv4Address(rng.randrange(0x01000000, 0xE0000000))
+        else:
+            address = ipaddress.IPv6Address((0x2 << 124) | rng.getrandbits(124))
+        if not (address.is_loopback or address.is_multicast or address.is_link_local):
+            flows.add((str(address), rng.randrange(1024, 65536)))
+    return sorted(flows)
+
+
+def make_cluster(version: int, nodes: t.Iterable[Node], **changes: t.Any) -> Cluster:
+    """A cluster as the module makes it of its parameters."""
+    values: dict[str, t.Any] = {
+        "name": "t",
+        "address": ADDRESS[version],
+        "interface": "nic0",
+        "bridge": "br0",
+        "clustermac": "03:00:00:00:00:01",
+        "distribution": "steer",
+        "hashmode": "sourceip",
+        "hash_init": random.randrange(2**32),
+        "total_nodes": 256,
+        "nodes": tuple(nodes),
+        "services": (Service("tcp", PORT), Service("udp", PORT)),
+        "claims": "exact",
+        **changes,
+    }
+    return Cluster(**values)
+
+
+def load(netns: str, tables: t.Iterable[_ruleset.Table]) -> None:
+    """The engine's lines, in one transaction."""
+    lines = [line for table in tables for line in _ruleset.plan_table(table, None)]
+    sh("nft -f - <<'EOF'\n" + "\n".join(lines) + "\nEOF", netns)
+
+
+def host_between(world: World) -> tuple[str, str]:
+    """A client on the NIC of a host with a bridge: (client, host)."""
+    client, host = world.netns("client"), world.netns("host")
+    sh(
+        f"ip -n {host} link add nic0 type veth peer name eth0 netns {client} && ip -n {host} link set nic0 up"
+        f" && ip -n {client} link set eth0 up"
+        f" && ip -n {host} link add br0 type bridge mcast_snooping 0 && ip -n {host} link set br0 up"
+    )
+    return client, host
+
+
+def plug(world: World, host: str, short: str, mac: str) -> str:
+    """A namespace on the host's bridge."""
+    netns = world.netns(short)
+    sh(
+        f"ip -n {host} link add p-{short} type veth peer name eth0 address {mac} netns {netns}"
+        f" && ip -n {host} link set p-{short} master br0 up && ip -n {netns} link set eth0 up"
+        f" && bridge -n {host} fdb replace {mac} dev p-{short} master static"
+    )
+    return netns
+
+
+def packet_socket(netns: str, protocol: int) -> socket.socket:
+    """All frames of a protocol on eth0."""
+    with within(netns):
+        made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(protocol))
+        made.bind(("eth0", protocol))
+    return made
+
+
+def send(sender: socket.socket, version: int, protocol: int, flows: t.Iterable[Flow]) -> None:
+    """The first packet of each flow."""
+    for source, port in flows:
+        sender.send(frame(source, ADDRESS[version], protocol, (port, PORT)))
+
+
+@pytest.mark.parametrize(
+    ("version", "protocol", "hashmode", "total"),
+    [
+        (4, UDP, "sourceip", 2),
+        (4, UDP, "sourceip", 7),
+        (4, UDP, "sourceip", 16),
+        (4, UDP, "sourceip", 256),
+        (6, UDP, "sourceip", 256),
+        (4, TCP, "sourceip-sourceport", 256),
+        (4, TCP, "sourceip-sourceport-destport", 256),
+        (6, TCP, "sourceip-sourceport-destport", 16),
+    ],
+)
+def test_filter_and_kernel_agree(world: World, version: int, protocol: int, hashmode: str, total: int) -> None:
+    """Steered: a MAC address for each bucket, so the frame itself says which one the kernel chose."""
+    client, host = host_between(world)
+    sink = plug(world, host, "sink", "02:00:00:00:ff:ff")
+    macs = {number: f"02:00:00:00:{number >> 8:02x}:{number & 255:02x}" for number in range(1, total + 1)}
+    nodes = [Node(f"n{number}", mac, "eth0", (number,)) for number, mac in macs.items()]
+    cluster = make_cluster(version, nodes, total_nodes=total, hashmode=hashmode)
+    load(host, nftables.host_tables(cluster, {}))
+    flows = random_flows(version, total)
+    seen: dict[Flow, str] = {}
+    kind = 0x0800 if version == 4 else 0x86DD
+    with packet_socket(client, 0) as sender, packet_socket(sink, kind) as receiver:
+        receiver.settimeout(3)
+        for start in range(0, COUNT, BATCH):
+            batch = flows[start : start + BATCH]
+            send(sender, version, protocol, batch)
+            awaited = set(batch)
+            while awaited:
+                data = receiver.recv(2048)
+                flow = flow_of(data[14:])
+                if flow in awaited:  # the kernel itself speaks IPv6 now and then
+                    awaited.discard(flow)
+                    seen[flow] = data[:6].hex(":")
+    ports = {"sourceip": 0, "sourceip-sourceport": 1, "sourceip-sourceport-destport": 2}[hashmode]
+    expected = {f: macs[_hash.bucket(f[0], total, cluster.hash_init, (f[1], PORT)[:ports])] for f in flows}
+    assert seen == expected
+    counts = [list(seen.values()).count(mac) for mac in macs.values()]
+    print(f"IPv{version} {hashmode} {total} buckets: max/mean {max(counts) * total / COUNT:.2f}")
+
+
+@pytest.mark.parametrize(("distribution", "version"), [("steer", 4), ("steer", 6), ("flood", 4), ("flood", 6)])
+def test_each_flow_is_taken_by_the_member_that_the_filter_predicts(
+    world: World, distribution: str, version: int
+) -> None:
+    """Four members with the address on loopback: who gets the datagram is who the filter says, and nobody else."""
+    client, host = host_between(world)
+    nodes = []
+    for i in range(4):
+        mac = f"02:00:00:00:00:{i + 1:02x}"
+        netns = plug(world, host, f"m{i}", mac)
+        nodes.append(Node(netns, mac, "eth0", tuple(range(i + 1, 257, 4))))
+        sh(
+            f"ip -n {netns} addr add {ADDRESS[version]} dev lo; for f in all eth0; do"
+            f" sysctl -qw net.ipv4.conf.$f.rp_filter=0; done",
+            netns,
+        )
+    cluster = make_cluster(version, nodes, distribution=distribution)
+    load(host, nftables.host_tables(cluster, {}))
+    for node in nodes:
+        load(node.netns, nftables.member_tables(cluster, node, {}))
+    flows = random_flows(version, 4)
+    taken: dict[Flow, list[str]] = {flow: [] for flow in flows}
+    family = socket.AF_INET if version == 4 else socket.AF_INET6
+    receivers: dict[socket.socket, str] = {}
+    for node in nodes:
+        with within(node.netns):
+            made = socket.socket(family, socket.SOCK_DGRAM)
+            made.bind((ADDRESS[version], PORT))
+        receivers[made] = node.netns
+    with packet_socket(client, 0) as sender:
+        for start in range(0, COUNT, BATCH):
+            send(sender, version, UDP, flows[start : start + BATCH])
+            awaited = BATCH
+            while awaited:
+                ready = select.select(list(receivers), [], [], 3)[0]
+                assert ready, f"{awaited} of {BATCH} datagrams did not arrive"
+                for receiver in ready:
+                    source = receiver.recvfrom(64)[1]
+                    taken[source[0], source[1]].append(receivers[receiver])
+                    awaited -= 1
+    for receiver in receivers:
+        receiver.close()
+    owner = {number: node.netns for node in nodes for number in node.local_nodes or ()}
+    assert taken == {f: [owner[_hash.bucket(f[0], 256, cluster.hash_init)]] for f in flows}
