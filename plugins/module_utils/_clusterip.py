@@ -35,10 +35,10 @@ def tables_of(cluster: Cluster) -> list[tuple[str, str, str]]:
     ]
 
 
-def plan(cluster: Cluster, present: bool, views: Views, listings: Listings) -> list[Step]:
-    """The steps for the members and the host."""
+def plan(cluster: Cluster, present: bool, views: Views, listings: Listings, *, others: bool = False) -> list[Step]:
+    """The steps for the members and the host. others: there are more clusters on it."""
     if not present:
-        return _plan_absent(cluster, views, listings)
+        return _plan_absent(cluster, views, listings, others)
     held = held_now(cluster, listings)
     steps: list[Step] = []
     releases: list[Step] = []
@@ -75,8 +75,8 @@ def moved(cluster: Cluster, present: bool, listings: Listings) -> int:
     return len({bucket for bucket, mac in before ^ after})
 
 
-def _plan_absent(cluster: Cluster, views: Views, listings: Listings) -> list[Step]:
-    steps = _uplink.plan_no_host(cluster, views[""])
+def _plan_absent(cluster: Cluster, views: Views, listings: Listings, others: bool) -> list[Step]:
+    steps = _uplink.plan_no_host(cluster, views[""], others)
     steps += _nft("", _lines("", [], cluster, listings))
     for node in cluster.nodes:
         steps += _uplink.plan_member(cluster, views[node.netns], False)

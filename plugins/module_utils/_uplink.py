@@ -41,6 +41,19 @@ def host_sysctls(cluster: Cluster) -> dict[str, str]:
     }
 
 
+def host_defaults(cluster: Cluster) -> dict[str, str]:
+    """Each of these sysctls, but those of the whole host -> the one that a new interface would have it from."""
+    names = (cluster.interface, cluster.bridge)
+    result = {}
+    for key in host_sysctls(cluster):
+        parts = key.split("/")
+        if parts[3] in names:
+            # Neighbour defaults are shown in the first namespace only; loopback has them everywhere.
+            parts[3] = "lo" if parts[2] == "neigh" else "all" if parts[4] == "forwarding" else "default"
+            result[key] = "/".join(parts)
+    return result
+
+
 def missing(cluster: Cluster, views: Views) -> list[str]:
     """Sentences about what must be there before the claim."""
     links = views[""].links
@@ -75,8 +88,11 @@ def plan_host(cluster: Cluster, view: View) -> list[Step]:
     return steps
 
 
-def plan_no_host(cluster: Cluster, view: View) -> list[Step]:
-    """The same, taken back; the proxy entry first."""
+def plan_no_host(cluster: Cluster, view: View, others: bool = False) -> list[Step]:
+    """The same, taken back; the proxy entry first.
+
+    others: there are other clusters on the host, which may need the interfaces' sysctls: the last one takes them back.
+    """
     address, bridge, nic = cluster.address, cluster.bridge, cluster.interface
     inner, outer = _link(view, bridge), _link(view, nic)
     steps = []
@@ -86,6 +102,10 @@ def plan_no_host(cluster: Cluster, view: View) -> list[Step]:
         steps.append(step("route_del", dev=bridge, dst=cluster.host_address, via=None, proto=RTPROT_CLUSTERIP))
     if address in inner.neighbours:
         steps.append(step("neigh_del", dev=bridge, address=address))
+    if not others:
+        values = {key: view.sysctls.get(default) for key, default in host_defaults(cluster).items()}
+        wanted = {key: value for key, value in values.items() if value is not None and key in view.sysctls}
+        steps += plan_sysctls("", wanted, view)
     return steps
 
 

@@ -142,9 +142,8 @@ options:
   state:
     description:
       - V(present) makes what is missing and repairs what differs.
-      - V(absent) removes the tables, the address, the proxy entry, the neighbour entry and the route. Forwarding on
-        the NIC
-        stays on, since others may rely on it by then.
+      - V(absent) removes the tables, the address, the proxy entry, the neighbour entry and the route. With the last
+        cluster of the host, the sysctls of its interfaces become what a new interface has.
     type: str
     choices: [present, absent]
     default: present
@@ -216,7 +215,7 @@ moved:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.clustered.openvpn.plugins.module_utils import _cluster, _clusterip, _module, _uplink
+from ansible_collections.clustered.openvpn.plugins.module_utils import _cluster, _clusterip, _module, _nft, _uplink
 from ansible_collections.clustered.openvpn.plugins.module_utils._params import ParameterError
 
 ARGUMENT_SPEC = {
@@ -264,9 +263,15 @@ ARGUMENT_SPEC = {
 def observe(kernel: _module.Kernel, cluster: _cluster.Cluster) -> tuple:
     """What the host and the members hold: views and nft tables by namespace."""
     views = kernel.observe((node.netns for node in cluster.nodes), ("addresses",))
-    sysctls = {"": _uplink.host_sysctls(cluster)}
+    sysctls = {"": [*_uplink.host_sysctls(cluster), *_uplink.host_defaults(cluster).values()]}
     views.update(kernel.observe([""], ("routes", "neighbours"), sysctls, [(cluster.interface, cluster.address)]))
     return views, kernel.tables(_clusterip.tables_of(cluster), views)
+
+
+def others(cluster: _cluster.Cluster) -> bool:
+    """Whether the host has more clusters."""
+    prefix = _cluster.table_name("")
+    return any(f == "netdev" and t.startswith(prefix) and t != cluster.table for f, t in _nft.list_tables())
 
 
 def main() -> None:
@@ -284,7 +289,7 @@ def main() -> None:
         if moved is None:  # the first look: after the change there is nothing left to move
             moved = _clusterip.moved(cluster, present, listings)
         missing = _uplink.missing(cluster, views) if present else []
-        steps = _clusterip.plan(cluster, present, views, listings)
+        steps = _clusterip.plan(cluster, present, views, listings, others=not present and others(cluster))
         return _module.Planned(steps, missing, {"moved": moved})
 
     _module.run(module, plan)

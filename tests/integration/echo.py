@@ -17,9 +17,10 @@ import sys
 def main() -> None:
     """Serve until killed."""
     address, port, name = sys.argv[1], int(sys.argv[2]), sys.argv[3].encode()
-    udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    udp = socket.socket(family, socket.SOCK_DGRAM)
     udp.bind((address, port))
-    tcp = socket.create_server((address, port))
+    tcp = socket.create_server((address, port), family=family)
     selector = selectors.DefaultSelector()
     for sock in (udp, tcp):
         selector.register(sock, selectors.EVENT_READ)

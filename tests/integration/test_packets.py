@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import struct
 import subprocess
+import time
 import typing as t
 
 import pytest
@@ -216,6 +217,25 @@ def test_buckets_move_while_traffic_flows_and_nothing_is_lost(cluster: Built) ->
     assert world.module("clusterip_info")["clusters"]["vpn"]["unowned"] == [number]
 
 
+def test_absent_leaves_the_host_as_it_was(world: World) -> None:
+    def dump() -> str:
+        keys = "forwarding|send_redirects|proxy_delay|proxy_ndp"
+        show = f"ip -br link; ip -br -4 addr; ip -4 route show table all; ip neigh show proxy; sysctl -a -r '({keys})$'"
+        return sh(f"{show}; nft list ruleset", world.host)
+
+    world.lan(1)
+    before = dump()
+    built = Built(world, 2)
+    built.build()
+    assert dump() != before
+    parts = built.layout
+    world.module("clusterip", name="vpn", nodes=parts["nodes"], **parts["cluster"], state="absent")
+    world.module("bridge", bridges=parts["bridges"], state="absent")
+    world.module("veth", veths=parts["veths"], state="absent")
+    world.module("netns", namespaces=parts["namespaces"], state="absent")
+    assert dump() == before
+
+
 def test_two_clusters_on_one_host_do_not_disturb_each_other(world: World) -> None:
     world.lan(12)
     one = Built(world, 2)
@@ -236,3 +256,44 @@ def test_two_clusters_on_one_host_do_not_disturb_each_other(world: World) -> Non
         for built in (one, two):
             for echo in built.echoes.values():
                 echo.stop()
+
+
+def test_a_service_address_of_ipv6(world: World) -> None:
+    """Beside the one of IPv4: a second cluster of the same members, whose links have IPv6 addresses as well."""
+    address, clients = "2001:db8::10", world.lan(12)
+    for i, netns in enumerate([world.host, *clients]):
+        sh(f"ip -n {netns} addr add 2001:db8::{100 + i}/64 nodad dev {'eth0' if i else 'nic0'}")
+    built = Built(world, 3)
+    (bridge,) = built.layout["bridges"]
+    bridge["addresses"].append("fd00::1/64")
+    for i, veth in enumerate(built.layout["veths"]):
+        veth["peer"]["addresses"].append(f"fd00::{11 + i}/64")
+        veth["peer"]["routes"].append({"dst": "default", "via": "fd00::1"})
+    built.build()
+    six = {**built.layout["cluster"], "address": address, "name": "six", "nodes": built.layout["nodes"]}
+    assert world.module("clusterip", **six)["changed"]
+    assert not world.module("clusterip", **six)["changed"]
+    echoes = [Echo(name, address, PORT) for name in built.names]
+    try:
+        for i, netns in enumerate(clients):
+            owner = built.owner(f"2001:db8::{101 + i}")
+            wait_for(lambda netns=netns: ask_udp(netns, address, PORT, timeout=0.5) != [])
+            assert ask_udp(netns, address, PORT) == [owner]
+            assert ask_udp(netns, address, PORT, size=3000) == [owner]
+            assert ask_tcp(netns, address, PORT) == owner
+        assert ask_tcp(world.host, address, PORT) == built.owner("fd00::1")
+        assert ask_tcp(clients[0], address, PORT + 1, timeout=0.3) is None
+        assert "2 received" in sh(f"ping -c 2 -i 0.2 -W 1 {address}", clients[0])
+    finally:
+        for echo in echoes:
+            echo.stop()
+    world.module("clusterip", **six, state="absent")
+    assert ask_udp(clients[0], address, PORT, timeout=0.3) == []
+    assert not world.module("clusterip", **six, state="absent")["changed"]
+
+
+def wait_for(condition: t.Callable[[], bool], seconds: float = 10) -> None:
+    """Duplicate address detection of the bridge takes a second or two."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline

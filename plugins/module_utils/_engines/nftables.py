@@ -144,6 +144,9 @@ def _services(cluster: Cluster) -> Table:
     ]
     rules.append(Rule(f"{_to(cluster)} {_ERRORS[cluster.version]} accept", "errors about flows of the services"))
     rules.append(Rule(f"{_to(cluster)} {_PING[cluster.version]} accept", "ping, answered by the owner of its bucket"))
+    if cluster.version == 6:
+        # IPv6 is put together after this hook, IPv4 before it. Without its first fragment a packet never is.
+        rules.append(Rule(f"{_to(cluster)} frag frag-off != 0 accept", "fragments, of which the first was judged"))
     rules.append(Rule(f"{_to(cluster)} drop", "nobody answers for anything else"))
     chain = Chain("filter hook input priority filter", tuple(rules))
     return Table(_family(cluster), cluster.table, {"service": chain})
