@@ -44,11 +44,12 @@ sanity: setup ## ansible-test sanity
 integration: setup ## tests on the real kernel, in namespaces of their own (root)
 	@[ "$$(id -u)" -eq 0 ] || { echo "make integration: network namespaces need root" >&2; exit 1; }
 	$(importable) pytest tests/integration
+	$(importable) MODULE_PYTHON=/usr/bin/python3 pytest tests/integration/test_modules.py
 
 build: setup ## the archive that ansible-galaxy installs, in .cache/build
 	ansible-galaxy collection build --force --output-path .cache/build
 
-bench: setup ## measure (root)
+bench: setup ## measure (root; MEMBERS=256)
 	@[ -e tests/bench/run.py ] || { echo "make bench: there is no tests/bench/run.py, so nothing was measured" >&2; exit 1; }
 	$(importable) python tests/bench/run.py
 

@@ -114,7 +114,7 @@ def hash_parameters(params: t.Mapping[str, t.Any]) -> tuple[int, int]:
 
 def cluster_from(params: t.Mapping[str, t.Any]) -> Cluster:
     """The module's parameters, normalised; raises ParameterError."""
-    address = p.address("address", params["address"])
+    address = p.service_address("address", params["address"])
     total, seed = hash_parameters(params)
     mac = p.mac("clustermac", params["clustermac"], multicast=True)
     # What goes away needs no claims.

@@ -76,11 +76,15 @@ def moved(cluster: Cluster, present: bool, listings: Listings) -> int:
 
 
 def _plan_absent(cluster: Cluster, views: Views, listings: Listings, others: bool) -> list[Step]:
-    steps = _uplink.plan_no_host(cluster, views[""], others)
-    steps += _nft("", _lines("", [], cluster, listings))
+    # A cluster that has another address by now keeps its tables: they are that one's.
+    moved_on = nftables.address_in(listings["", "netdev", cluster.table]) not in (None, cluster.address)
+    steps = _uplink.plan_no_host(cluster, views[""], others or moved_on)
+    if not moved_on:
+        steps += _nft("", _lines("", [], cluster, listings))
     for node in cluster.nodes:
         steps += _uplink.plan_member(cluster, views[node.netns], False)
-        steps += _nft(node.netns, _lines(node.netns, [], cluster, listings))
+        if not moved_on:
+            steps += _nft(node.netns, _lines(node.netns, [], cluster, listings))
     return steps
 
 

@@ -24,8 +24,9 @@ OPENVPN = "/usr/sbin/openvpn"
 STATUS_INTERVAL = 10
 
 # A unit's instance name goes into paths and unit names as it is, so it has nothing that either would escape.
-_NAME = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,63}$")
-_ACCOUNT = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_.-]*\$?$")
+_NAME = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,63}\Z")
+_ACCOUNT = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_.-]*\$?\Z")
+MAX_CPUS = 8192  # what a kernel can be built for
 _SUN_PATH = 107  # bytes of a socket's path, linux/un.h
 
 INSTANCE_OPTIONS: dict[str, t.Any] = {
@@ -113,6 +114,7 @@ class Step:
     instance: Instance | None = None
     reason: str = ""
     trial: bool = False  # restart: only if the changed configuration has passed a trial
+    drops: int | None = None  # restart, stop: clients of the process that ends; None if that is not known
 
     @property
     def whose(self) -> Instance:
@@ -183,6 +185,13 @@ def _process(desired: Desired, instance: Instance, observed: Observed, *, unit_c
     return [Step("restart", instance, reason, trial=stale and bool(observed.pid))]
 
 
+def dropping(drops: int | None) -> str:
+    """How many clients a step disconnects, in words."""
+    if drops is None:
+        return "drops its clients, whose number is not known"
+    return f"drops {drops or 'no'} client{'' if drops == 1 else 's'}"
+
+
 # --- the command line -------------------------------------------------------------------------------------------------
 
 
@@ -250,13 +259,14 @@ def _instance(where: str, item: t.Mapping[str, t.Any]) -> Instance:
     config = item["config"] or f"/etc/openvpn/{role}/{name}.conf"
     management = item["management"] or f"{RUN}/{name}/management.sock"
     for key, path in (("config", config), ("management", management)):
-        if not os.path.isabs(path) or path.endswith("/") or re.search(r"[\x00-\x1f]", path):
+        _params.text(f"{where}.{key}", path)
+        if not os.path.isabs(path) or path.endswith("/"):
             raise ParameterError(f"{where}.{key}", path, "give an absolute path of a file")
     if len(management.encode()) > _SUN_PATH:
         raise ParameterError(f"{where}.management", management, f"the path of a socket has at most {_SUN_PATH} bytes")
     cpus = tuple(sorted(set(item["cpus"] or ())))
-    if cpus and cpus[0] < 0:
-        raise ParameterError(f"{where}.cpus", list(cpus), "give the numbers of CPUs, from 0")
+    if cpus and not 0 <= cpus[0] <= cpus[-1] < MAX_CPUS:
+        raise ParameterError(f"{where}.cpus", list(cpus), "give the numbers of CPUs of the host, from 0")
     netns = _params.netns_name(f"{where}.netns", item["netns"], allow_empty=True)
     return Instance(name, role, netns, config, cpus, item["user"], item["group"], management)
 

@@ -4,12 +4,15 @@
 
 """The kernel, by netlink: observe namespaces, apply steps. The only file that talks pyroute2.
 
-It knows no policy: what ought to be is decided by the pure planners. Works with pyroute2 0.7.2 and 0.9.
+It knows no policy: what ought to be is decided by the pure planners. Works with pyroute2 0.7.2 and 0.9, which make the
+changes; C(_rtnl.py) does the looking.
 """
 
 from __future__ import annotations
 
+import collections
 import contextlib
+import ctypes
 import errno
 import os
 import socket
@@ -17,7 +20,7 @@ import time
 import traceback
 import typing as t
 
-from ansible_collections.clustered.openvpn.plugins.module_utils import _nft
+from ansible_collections.clustered.openvpn.plugins.module_utils import _nft, _rtnl
 from ansible_collections.clustered.openvpn.plugins.module_utils._observed import Link, Route, View
 from ansible_collections.clustered.openvpn.plugins.module_utils._plan import Step
 
@@ -41,9 +44,13 @@ NUD_NOARP, NUD_PERMANENT = 0x40, 0x80
 NTF_MASTER, NTF_PROXY = 0x04, 0x08
 IFF_UP = 1
 RT_TABLE_MAIN = 254
-AF_BRIDGE = 7
+CLONE_NEWNET = 0x40000000  # linux/sched.h
 PROTOCOLS = {"static": 4}
+NFT_AT_ONCE = 8  # enough to keep processors busy; a process for each of many members at once would be too much
 PARTS = ("addresses", "routes", "neighbours", "fdb")  # of a link; each is one more request
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class KernelError(Exception):
@@ -51,7 +58,7 @@ class KernelError(Exception):
 
 
 class Kernel:
-    """Netlink handles, one a namespace, opened once and closed with the object (a context manager)."""
+    """Netlink handles, one a namespace that is changed, opened once and closed with the object (a context manager)."""
 
     def __init__(self) -> None:
         self._home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
@@ -71,7 +78,16 @@ class Kernel:
         if not netns:
             yield
             return
-        _netns.setns(netns, flags=0)  # without flags=0 a mistyped name would be created
+        # By descriptor: for a name, pyroute2 lists all namespaces first, and makes one that is mistyped.
+        there = os.open(os.path.join(RUN_NETNS, netns), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            _netns.setns(there)
+        except OSError as exc:
+            if exc.errno == errno.EINVAL:  # a file alone: see is_namespace()
+                raise FileNotFoundError(errno.ENOENT, "no such network namespace", netns) from exc
+            raise
+        finally:
+            os.close(there)
         try:
             yield
         finally:
@@ -89,7 +105,7 @@ class Kernel:
         """See namespaces: their links, and those parts of them that are asked for. One that does not exist says so.
 
         sysctls: namespace -> the keys to read there. proxies: the proxy entries to look for, as (interface, address),
-        one by one, since pyroute2 has no way to list them.
+        since those are of interest and others are not.
         """
         keys = sysctls or {}
         return {
@@ -97,68 +113,36 @@ class Kernel:
         }
 
     def _observe(
-        self, netns: str, parts: t.Collection[str], keys: t.Iterable[str], asked: t.Iterable[tuple[str, str]]
+        self, netns: str, parts: t.Collection[str], keys: t.Iterable[str], asked: t.Collection[tuple[str, str]]
     ) -> View:
-        if netns and not is_namespace(netns):
+        try:
+            with self.within(netns), _rtnl.Reader() as reader:
+                values = {key: value for key, value in ((k, _read_sysctl(k)) for k in keys) if value is not None}
+                return View(netns, True, _links(reader, parts, asked), values)
+        except FileNotFoundError:
             return View(netns)
-        ipr = self._handle(netns)
-        raw = {msg["index"]: msg for msg in ipr.get_links()}
-        names = {index: msg.get_attr("IFLA_IFNAME") for index, msg in raw.items()}
-        addresses: dict[int, set[str]] = {}
-        for msg in ipr.get_addr() if "addresses" in parts else ():
-            ip = msg.get_attr("IFA_LOCAL") or msg.get_attr("IFA_ADDRESS")
-            addresses.setdefault(msg["index"], set()).add(f"{ip}/{msg['prefixlen']}")
-        routes: dict[int, dict[int, set[Route]]] = {}
-        for msg in ipr.get_routes(family=socket.AF_UNSPEC, table=RT_TABLE_MAIN) if "routes" in parts else ():
-            if msg.get_attr("RTA_TABLE") == RT_TABLE_MAIN and msg.get_attr("RTA_OIF") is not None:
-                by_proto = routes.setdefault(msg.get_attr("RTA_OIF"), {})
-                by_proto.setdefault(msg["proto"], set()).add(_route(msg))
-        neighbours: dict[int, dict[str, str]] = {}
-        for msg in ipr.get_neighbours() if "neighbours" in parts else ():
-            if msg["state"] & NUD_PERMANENT and msg.get_attr("NDA_LLADDR"):
-                neighbours.setdefault(msg["ifindex"], {})[msg.get_attr("NDA_DST")] = msg.get_attr("NDA_LLADDR")
-        fdb: dict[int, set[str]] = {}
-        for msg in ipr.get_neighbours(family=AF_BRIDGE) if "fdb" in parts else ():
-            if msg["state"] & NUD_NOARP and msg.get_attr("NDA_MASTER") is not None:
-                fdb.setdefault(msg["ifindex"], set()).add(msg.get_attr("NDA_LLADDR"))
-        links = {}
-        for index, msg in raw.items():
-            info = msg.get_attr("IFLA_LINKINFO")
-            kind = info.get_attr("IFLA_INFO_KIND") if info else None
-            data = info.get_attr("IFLA_INFO_DATA") if info and kind == "bridge" else None
-            port = info.get_attr("IFLA_INFO_SLAVE_DATA") if info and msg.get_attr("IFLA_MASTER") else None
-            links[names[index]] = Link(
-                name=names[index],
-                kind=kind,
-                index=index,
-                mac=msg.get_attr("IFLA_ADDRESS"),
-                mtu=msg.get_attr("IFLA_MTU"),
-                up=bool(msg["flags"] & IFF_UP),
-                master=names.get(msg.get_attr("IFLA_MASTER")),
-                peer_index=msg.get_attr("IFLA_LINK") if kind == "veth" else None,
-                mcast_snooping=bool(data.get_attr("IFLA_BR_MCAST_SNOOPING")) if data else None,
-                flood=_port_flag(port, "IFLA_BRPORT_UNICAST_FLOOD"),
-                learning=_port_flag(port, "IFLA_BRPORT_LEARNING"),
-                addresses=frozenset(addresses.get(index, ())),
-                routes={proto: frozenset(found) for proto, found in routes.get(index, {}).items()},
-                neighbours=neighbours.get(index, {}),
-                proxies=frozenset(ip for dev, ip in asked if dev == names[index] and self._is_proxy(netns, index, ip)),
-                fdb=frozenset(fdb.get(index, ())),
-            )
-        with self.within(netns):
-            values = {key: value for key, value in ((k, _read_sysctl(k)) for k in keys) if value is not None}
-        return View(netns, True, links, values)
 
     def tables(
         self, keys: t.Iterable[tuple[str, str, str]], views: t.Mapping[str, View]
-    ) -> dict[tuple[str, str, str], list[dict[str, t.Any]] | None]:
+    ) -> dict[tuple[str, str, str], _nft.Listing]:
         """nft tables, named as (netns, family, table); None for one that is not there."""
-        result: dict[tuple[str, str, str], list[dict[str, t.Any]] | None] = {}
-        for netns, family, table in keys:
-            result[netns, family, table] = None
-            if views[netns].exists:
-                with self.within(netns):
-                    result[netns, family, table] = _nft.list_table(family, table)
+        result: dict[tuple[str, str, str], _nft.Listing] = dict.fromkeys(keys)
+        running: collections.deque[tuple[tuple[str, str, str], _nft.Process]] = collections.deque()
+        try:
+            for key in result:
+                if views[key[0]].exists:
+                    if len(running) >= NFT_AT_ONCE:
+                        done, process = running.popleft()
+                        result[done] = _nft.listed(process)
+                    # One that was deleted since has no tables.
+                    with contextlib.suppress(FileNotFoundError), self.within(key[0]):
+                        running.append((key, _nft.start_listing(*key[1:])))
+            while running:
+                done, process = running.popleft()
+                result[done] = _nft.listed(process)
+        finally:
+            for _key, process in running:
+                process.end()
         return result
 
     # --- apply -------------------------------------------------------------------------------------------------------
@@ -174,7 +158,18 @@ class Kernel:
                 raise KernelError(f"{step.text}: {exc.strerror or exc}") from exc
 
     def _netns_add(self, step: Step) -> None:
-        _netns.create(step.args["name"])
+        name = step.args["name"]
+        path = os.path.join(RUN_NETNS, name)
+        if os.path.exists(path) and not is_namespace(name):
+            os.unlink(path)  # a run that was killed left the file without its namespace
+        # pyroute2's create() forks a process each time, which takes longer than all the rest. Here this thread goes
+        # into a new namespace itself, attach() gives that its name as `ip netns add` does, and the thread comes home.
+        if _libc.unshare(CLONE_NEWNET) != 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        try:
+            _netns.attach(name, "thread-self")
+        finally:
+            _netns.setns(self._home)
 
     def _netns_del(self, step: Step) -> None:
         self._forget(step.args["name"])  # an open handle would keep the namespace alive
@@ -240,6 +235,9 @@ class Kernel:
     def _addr_del(self, step: Step) -> None:
         self._addr(step, "del")
 
+    def _route_add(self, step: Step) -> None:
+        self._route(step, "add")
+
     def _route_replace(self, step: Step) -> None:
         self._route(step, "replace")
 
@@ -286,10 +284,8 @@ class Kernel:
             handle.close()
 
     def _index(self, netns: str, name: str) -> int:
-        found = self._handle(netns).link_lookup(ifname=name)
-        if not found:
-            raise OSError(errno.ENODEV, f"no interface {name}")
-        return found[0]
+        with self.within(netns):
+            return socket.if_nametoindex(name)
 
     def _link(self, step: Step, verb: str, **attributes: t.Any) -> None:
         self._handle(step.netns).link(verb, index=self._index(step.netns, step.args["dev"]), **attributes)
@@ -304,14 +300,6 @@ class Kernel:
             prefixlen=int(length),
             family=_family(ip),
         )
-
-    def _is_proxy(self, netns: str, index: int, ip: str) -> bool:
-        try:
-            return bool(self._handle(netns).neigh("get", dst=ip, family=_family(ip), ifindex=index, flags=NTF_PROXY))
-        except NetlinkError as exc:
-            if exc.code == errno.ENOENT:
-                return False
-            raise
 
     def _route(self, step: Step, verb: str) -> None:
         args = step.args
@@ -360,16 +348,93 @@ def _read_sysctl(key: str) -> str | None:
         return None
 
 
-def _port_flag(port: t.Any, name: str) -> bool:
-    # The attributes of other kinds of masters (a bond's) are no port's: they have no such getter or no such name.
-    value = port.get_attr(name) if hasattr(port, "get_attr") else None
-    return True if value is None else bool(value)
+def _links(reader: _rtnl.Reader, parts: t.Collection[str], asked: t.Collection[tuple[str, str]]) -> dict[str, Link]:
+    addresses = _addresses(reader) if "addresses" in parts else {}
+    routes = _routes(reader) if "routes" in parts else {}
+    neighbours = _neighbours(reader) if "neighbours" in parts else {}
+    fdb = _fdb(reader) if "fdb" in parts else {}
+    proxies = _proxies(reader) if asked else set()
+    raw = {index: (flags, attrs) for (_family, _type, index, flags, _change), attrs in reader.links()}
+    names = {index: _rtnl.text(attrs[_rtnl.IFLA_IFNAME]) or "" for index, (_flags, attrs) in raw.items()}
+    links = {}
+    for index, (flags, attrs) in raw.items():
+        name = names[index]
+        info = _rtnl.attributes(attrs.get(_rtnl.IFLA_LINKINFO, b""))
+        kind = _rtnl.text(info.get(_rtnl.IFLA_INFO_KIND))
+        bridge = _rtnl.attributes(info.get(_rtnl.IFLA_INFO_DATA, b"")) if kind == "bridge" else {}
+        is_port = _rtnl.text(info.get(_rtnl.IFLA_INFO_SLAVE_KIND)) == "bridge"
+        port = _rtnl.attributes(info.get(_rtnl.IFLA_INFO_SLAVE_DATA, b"")) if is_port else {}
+        links[name] = Link(
+            name=name,
+            kind=kind,
+            index=index,
+            mac=_rtnl.mac(attrs.get(_rtnl.IFLA_ADDRESS)),
+            mtu=_rtnl.number(attrs.get(_rtnl.IFLA_MTU)),
+            up=bool(flags & IFF_UP),
+            master=names.get(_rtnl.number(attrs.get(_rtnl.IFLA_MASTER)) or 0),
+            peer_index=_rtnl.number(attrs.get(_rtnl.IFLA_LINK)) if kind == "veth" else None,
+            mcast_snooping=bridge[_rtnl.IFLA_BR_MCAST_SNOOPING] != b"\0" if bridge else None,
+            flood=port.get(_rtnl.IFLA_BRPORT_UNICAST_FLOOD) != b"\0",
+            learning=port.get(_rtnl.IFLA_BRPORT_LEARNING) != b"\0",
+            addresses=frozenset(addresses.get(index, ())),
+            routes={proto: frozenset(found) for proto, found in routes.get(index, {}).items()},
+            neighbours=neighbours.get(index, {}),
+            proxies=frozenset(ip for dev, ip in asked if dev == name and (index, ip) in proxies),
+            fdb=frozenset(fdb.get(index, ())),
+        )
+    return links
 
 
-def _route(msg: t.Any) -> Route:
-    default = "0.0.0.0" if msg["family"] == socket.AF_INET else "::"
-    dst = f"{msg.get_attr('RTA_DST') or default}/{msg['dst_len']}"
-    return Route(dst, msg.get_attr("RTA_GATEWAY"), msg.get_attr("RTA_PREFSRC"))
+# By the index of the interface:
+
+
+def _addresses(reader: _rtnl.Reader) -> dict[int, set[str]]:
+    found: dict[int, set[str]] = {}
+    for (_family, length, _flags, _scope, index), attrs in reader.addresses():
+        # With a peer, IFA_ADDRESS is the peer's.
+        own = _rtnl.ip(attrs.get(_rtnl.IFA_LOCAL) or attrs.get(_rtnl.IFA_ADDRESS))
+        found.setdefault(index, set()).add(f"{own}/{length}")
+    return found
+
+
+def _routes(reader: _rtnl.Reader) -> dict[int, dict[int, set[Route]]]:
+    """By their protocol, too. The main table's; a route over several interfaces is none of ours."""
+    found: dict[int, dict[int, set[Route]]] = {}
+    for (family, length, _src_len, _tos, _table, proto, *_rest), attrs in reader.routes():
+        index = _rtnl.number(attrs.get(_rtnl.RTA_OIF))
+        if _rtnl.number(attrs.get(_rtnl.RTA_TABLE)) == RT_TABLE_MAIN and index is not None:
+            default = "0.0.0.0" if family == socket.AF_INET else "::"
+            route = Route(
+                f"{_rtnl.ip(attrs.get(_rtnl.RTA_DST)) or default}/{length}",
+                _rtnl.ip(attrs.get(_rtnl.RTA_GATEWAY)),
+                _rtnl.ip(attrs.get(_rtnl.RTA_PREFSRC)),
+            )
+            found.setdefault(index, {}).setdefault(proto, set()).add(route)
+    return found
+
+
+def _neighbours(reader: _rtnl.Reader) -> dict[int, dict[str, str]]:
+    found: dict[int, dict[str, str]] = {}
+    for (_family, index, state, _flags, _type), attrs in reader.neighbours():
+        ip, mac = _rtnl.ip(attrs.get(_rtnl.NDA_DST)), _rtnl.mac(attrs.get(_rtnl.NDA_LLADDR))
+        if state & NUD_PERMANENT and ip and mac:
+            found.setdefault(index, {})[ip] = mac
+    return found
+
+
+def _proxies(reader: _rtnl.Reader) -> set[tuple[int, str | None]]:
+    return {
+        (index, _rtnl.ip(attrs.get(_rtnl.NDA_DST))) for (_f, index, *_rest), attrs in reader.neighbours(0, NTF_PROXY)
+    }
+
+
+def _fdb(reader: _rtnl.Reader) -> dict[int, set[str]]:
+    found: dict[int, set[str]] = {}
+    for (_family, index, state, _flags, _type), attrs in reader.neighbours(_rtnl.AF_BRIDGE):
+        mac = _rtnl.mac(attrs.get(_rtnl.NDA_LLADDR))
+        if state & NUD_NOARP and _rtnl.NDA_MASTER in attrs and mac:
+            found.setdefault(index, set()).add(mac)
+    return found
 
 
 def _family(address: str) -> int:

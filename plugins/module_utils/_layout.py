@@ -43,10 +43,12 @@ def layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None
 
     wanted: name, address, interface, members (name, and perhaps number, weight, cpus; if there are none: size, cores,
     pin), instances (name, protocol, port, pool), slice_prefix, internal_network, total_nodes, hash_init, clustermac;
-    facts: what Ansible gathered of the host's interfaces. Raises ParameterError.
+    facts: what Ansible gathered of the host's interfaces; others: the layouts of other clusters on the host. Raises
+    ParameterError.
     """
     name = cluster_name("name", wanted["name"])
-    address = ipaddress.IPv4Address(p.address("address", wanted["address"], version=4))
+    p.address("address", wanted["address"], version=4)
+    address = ipaddress.IPv4Address(p.service_address("address", wanted["address"]))
     internal = t.cast(ipaddress.IPv4Network, p.network("internal_network", wanted["internal_network"], version=4))
     instances = _instances(wanted)
     members = _members(name, wanted, internal, instances)
@@ -96,10 +98,17 @@ def layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None
             }
         ],
         "servers": [_server(m, i, address) for m in members for i in instances],
+        # Which clients a server may hold: those of its member's buckets.
+        "holders": [
+            {"name": _server_name(m, i), "port": i["port"], "local_nodes": m["local_nodes"]}
+            for m in members
+            for i in instances
+        ],
         # What a client must know of: the pools of all members, and the host by its internal address.
         "push": [_pushed(ipaddress.ip_network(i["pool"])) for i in instances]
         + [_pushed(ipaddress.ip_network(gateway))],
     }
+    _apart(result, instances, wanted.get("others") or [])
     result["retired"] = _retired(previous, result, wanted.get("facts") or {})
     return result
 
@@ -272,7 +281,7 @@ def _veth(member: Data, internal: ipaddress.IPv4Network, gateway: ipaddress.IPv4
 
 def _server(member: Data, instance: Data, address: ipaddress.IPv4Address) -> Data:
     return {
-        "name": f"{member['name']}-{instance['name']}",
+        "name": _server_name(member, instance),
         "netns": member["name"],
         "cpus": member["cpus"],
         "protocol": instance["protocol"],
@@ -283,6 +292,10 @@ def _server(member: Data, instance: Data, address: ipaddress.IPv4Address) -> Dat
     }
 
 
+def _server_name(member: Data, instance: Data) -> str:
+    return f"{member['name']}-{instance['name']}"
+
+
 def _pushed(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> str:
     return f"route {network.network_address} {network.netmask}"
 
@@ -290,16 +303,65 @@ def _pushed(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> str:
 def _retired(previous: t.Mapping[str, t.Any], now: Data, facts: t.Mapping[str, t.Any]) -> Data:
     """What was there before and is not wanted now, whole. It stays on the list until it was taken down."""
     before = previous.get("retired", {})
-    gone: Data = {"cluster": before.get("cluster", {})}
-    former = previous.get("cluster", now["cluster"])
-    if any(former[key] != now["cluster"][key] for key in ("address", "interface", "bridge")):
-        gone["cluster"] = {**former, "nodes": previous["nodes"]}
+    gone: Data = {"clusters": _former_clusters(previous, now["cluster"])}
     for kind in ("servers", "veths", "namespaces"):
         kept = {item["name"] for item in now[kind]}
         items = [*previous.get(kind, []), *before.get(kind, [])]
         gone[kind] = [item for item in {item["name"]: item for item in items}.values() if item["name"] not in kept]
+    # Servers that would be in the way of a new one: they stop first, the others when all buckets have moved.
+    ends = {
+        (s["netns"], end) for s in now["servers"] for end in ((s["protocol"], s["port"]), s["network"], s["device"])
+    }
+    gone["in_the_way"] = [
+        s
+        for s in gone["servers"]
+        if {(s["netns"], e) for e in ((s["protocol"], s["port"]), s["network"], s["device"])} & ends
+    ]
     gone["bridges"] = _still_joined(previous, now, gone["veths"], facts)
     return gone
+
+
+def _ends(server: Data) -> set[tuple[t.Any, ...]]:
+    """What only one server of a namespace can have."""
+    return {(server["netns"], key, server[key]) for key in ("network", "device")} | {
+        (server["netns"], server["protocol"], server["port"])
+    }
+
+
+def _former_clusters(previous: t.Mapping[str, t.Any], cluster: Data) -> list[Data]:
+    """Service addresses that the cluster had before, at which interface and bridge, and of which nodes."""
+    former = list(previous.get("retired", {}).get("clusters", []))
+    if "cluster" in previous:
+        former.append({**previous["cluster"], "nodes": previous["nodes"]})
+
+    def place(one: Data) -> tuple[str, str, str]:
+        return one["address"], one["interface"], one["bridge"]
+
+    return [one for one in {place(one): one for one in former}.values() if place(one) != place(cluster)]
+
+
+def _apart(now: Data, instances: list[Data], others: t.Iterable[t.Mapping[str, t.Any]]) -> None:
+    """Refuse what another cluster of the host has already."""
+    for other in others:
+        if other["name"] == now["name"]:
+            continue
+        whose = f"the cluster {other['name']} of this host has it"
+        if other["cluster"]["address"] == now["cluster"]["address"]:
+            raise p.ParameterError("address", now["cluster"]["address"], f"{whose}; choose another")
+        taken = {n["name"] for n in other["namespaces"]}
+        for member in now["members"]:
+            if member["name"] in taken:
+                raise p.ParameterError("members.name", member["name"], f"{whose}; choose another")
+        theirs = [ipaddress.IPv4Interface(a).network for b in other["bridges"] for a in b["addresses"]]
+        theirs += [ipaddress.IPv4Network(s["network"]) for s in other["servers"]]
+        ours = [
+            ("internal_network", ipaddress.IPv4Interface(a).network) for b in now["bridges"] for a in b["addresses"]
+        ]
+        ours += [(f"instances[{i['name']}].pool", _pool(i)) for i in instances]
+        for parameter, net in ours:
+            for their in theirs:
+                if net.overlaps(their):
+                    raise p.ParameterError(parameter, str(net), f"overlaps {their}: {whose}; choose another network")
 
 
 def _still_joined(

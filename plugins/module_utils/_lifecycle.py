@@ -12,11 +12,11 @@ import grp
 import hashlib
 import os
 import pwd
-import shutil
 import time
 import typing as t
 from dataclasses import dataclass, field, replace
 
+from ansible_collections.clustered.openvpn.plugins.module_utils import _preflight
 from ansible_collections.clustered.openvpn.plugins.module_utils import _supervisor as base
 from ansible_collections.clustered.openvpn.plugins.module_utils._instance import (
     STATUS_INTERVAL,
@@ -25,17 +25,28 @@ from ansible_collections.clustered.openvpn.plugins.module_utils._instance import
     Observed,
     Step,
     capabilities,
+    dropping,
     plan,
 )
-from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn import Busy, Management, ManagementError
-from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn_config import Config, read_config
+from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn import (
+    Busy,
+    Management,
+    ManagementError,
+    ask,
+)
+from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn_config import Config, Endpoint, read_config
 from ansible_collections.clustered.openvpn.plugins.module_utils._supervisor import Supervisor, SupervisorError
 from ansible_collections.clustered.openvpn.plugins.module_utils._supervisor_process import ProcessSupervisor
 from ansible_collections.clustered.openvpn.plugins.module_utils._supervisor_systemd import (
     SystemdSupervisor,
     hidden_from_unit,
 )
-from ansible_collections.clustered.openvpn.plugins.module_utils._trial import COMPLETED, TrialFailed, run_trial
+from ansible_collections.clustered.openvpn.plugins.module_utils._trial import (
+    COMPLETED,
+    TrialFailed,
+    remove_leftovers,
+    run_trial,
+)
 
 TRIALS_AT_ONCE = 8  # a trial is work for a CPU
 STARTS_AT_ONCE = 64  # a start is mostly waiting
@@ -73,6 +84,11 @@ class Subject:
     applied: bool = False
     pid: int = 0
     error: str = ""
+
+    @property
+    def begins(self) -> bool:
+        """Whether a process is to be started."""
+        return any(step.op in ("start", "restart") for step in self.steps)
 
     def fail(self, reason: str, lines: t.Sequence[str] = ()) -> None:
         # OpenVPN logs every question on the management socket, ours too
@@ -114,9 +130,20 @@ class Lifecycle:
             drop_in = self.supervisor.drop_in(instance, caps)
             self.subjects[instance.name] = Subject(instance, config, caps, seen, drop_in, digest, pid=seen.pid)
         self.steps = plan(self.desired, [(s.instance, s.observed, s.drop_in) for s in self.subjects.values()])
+        with concurrent.futures.ThreadPoolExecutor(STARTS_AT_ONCE) as pool:
+            self.steps = list(pool.map(self._counted, self.steps))
         for step in self.steps:
             if step.instance:
                 self.subjects[step.instance.name].steps.append(step)
+
+    def _counted(self, step: Step) -> Step:
+        """The step with the number of clients that it disconnects."""
+        if step.op not in ("restart", "stop") or not self.subjects[step.whose.name].observed.pid:
+            return step
+        with contextlib.suppress(ManagementError):
+            stats = ask(step.whose.management, lambda management: management.load_stats(), attempts=2)
+            return replace(step, drops=stats.get("nclients"))
+        return step
 
     def _is_current(self, instance: Instance, config: Config | None, seen: Observed, digest: str) -> bool:
         if config is None:  # check mode: the file is about to be made
@@ -144,26 +171,59 @@ class Lifecycle:
                 found += [f"{name}: {s.config.path}: {sentence}" for sentence in s.config.unsuitable()]
                 hidden = hidden_from_unit(s.config.files) if self.supervisor.name == "systemd" else []
                 found += [f"{name}: {path}: the unit cannot see home directories; put it elsewhere" for path in hidden]
-        return found
+        return found + _preflight.shared(self._endpoints(self.subjects.values()))
+
+    def _endpoints(self, subjects: t.Iterable[Subject]) -> list[tuple[Instance, Endpoint]]:
+        return [(s.instance, s.config.listens) for s in subjects if s.config and s.config.listens]
 
     def missing(self) -> list[str]:
         """What another task must have made first."""
         if not self._wants_processes:
             return []
-        found = []
-        if not shutil.which("openvpn", path=base.PATH):
-            found.append("openvpn is not installed")
+        found = _preflight.missing_programs()
         for s in self.subjects.values():
-            name = s.instance.name
-            if not base.netns_exists(s.instance.netns):
-                found.append(f"{name}: the network namespace {s.instance.netns!r} does not exist")
+            i = s.instance
+            if not base.netns_exists(i.netns):
+                remedy = "make it first, with the module clustered.openvpn.netns"
+                found.append(f"{i.name}: netns: the network namespace {i.netns!r} does not exist; {remedy}")
             if s.config is None:
-                found.append(f"{name}: the configuration {s.instance.config} does not exist")
-            with contextlib.suppress(KeyError):
-                pwd.getpwnam(s.instance.user)
-                grp.getgrnam(s.instance.group)
+                found.append(f"{i.name}: config: {i.config!r} does not exist, or is no file; write it first")
+            for key, name, known in (("user", i.user, pwd.getpwnam), ("group", i.group, grp.getgrnam)):
+                try:
+                    known(name)
+                except KeyError:
+                    found.append(f"{i.name}: {key}: {name!r} does not exist on this host; make it, or name another")
+        return found
+
+    def unsound(self) -> dict[str, str]:
+        """What would fail once a process is started, or serve nobody: a sentence by the instance's name."""
+        if not self._wants_processes:
+            return {}
+        found = {}
+        tried = [s for s in self.subjects.values() if s.begins and s.config]
+        accounts = [(s.instance, s.config) for s in tried if s.config and _has_account(s.instance)]
+        closed = _preflight.unreadable(accounts)
+        ending = {s.observed.pid for s in tried if s.observed.pid}
+        held = _preflight.taken(self._endpoints(tried), ending)
+        keys = _preflight.Keys()
+        for s in self.subjects.values():
+            if s.config is None:
                 continue
-            found.append(f"{name}: the user {s.instance.user!r} or the group {s.instance.group!r} does not exist")
+            name = s.instance.name
+            verdict = keys.judge(s.config, "client" if s.config.has("client") else s.instance.role)
+            # where nothing is to be done, clients may be shut out all the same
+            for sentence in verdict.remarks + ([] if s.begins else verdict.refusals):
+                self.warn(f"{name}: {sentence}")
+            if not s.begins:
+                continue
+            reasons = list(verdict.refusals)
+            if closed.get(name):
+                who = f"the user {s.instance.user} with the group {s.instance.group}"
+                reasons.append(f"{who} cannot read {', '.join(closed[name])}; change their owner or mode")
+            if name in held:
+                reasons.append(f"{s.instance.config}: {held[name]}")
+            if reasons:
+                found[name] = "; ".join(reasons)
         return found
 
     @property
@@ -175,14 +235,26 @@ class Lifecycle:
         lines: list[str] = []
         for step in self.steps:
             s = self.subjects[step.instance.name] if step.instance else None
-            lines += self.supervisor.commands(step, s.observed if s else Observed(), s.caps if s else [])
+            typed = self.supervisor.commands(step, s.observed if s else Observed(), s.caps if s else [])
+            if s and typed and step.op in ("restart", "stop") and self._serves(s):
+                typed[0] += f"  # {dropping(step.drops)}"
+            lines += typed
         return lines
+
+    def _serves(self, s: Subject) -> bool:
+        """Whether a running process has clients."""
+        return bool(s.observed.pid) and (s.config.serves_many if s.config else s.instance.role == "server")
 
     # --- apply --------------------------------------------------------------------------------------------------------
 
     def apply(self) -> None:
         """Do the steps. An instance that fails keeps its error; the others go on."""
-        if not self._trials_pass():
+        for subject in self.subjects.values():
+            remove_leftovers(subject.instance)
+        unsound = self.unsound()
+        for name, reason in unsound.items():
+            self.subjects[name].fail(f"{reason}; nothing was changed")
+        if unsound or not self._trials_pass():
             return
         processes = [step for step in self.steps if step.op in ("start", "restart", "stop")]
         others = [step for step in self.steps if step not in processes]
@@ -316,18 +388,33 @@ class Lifecycle:
         results = []
         for s in self.subjects.values():
             done = s.steps if predicted or s.applied else []
-            result = {
+            ending = next((step for step in done if step.op in ("restart", "stop") and self._serves(s)), None)
+            reason = next((step.reason for step in done if step.reason), "")
+            result: dict[str, t.Any] = {
                 "name": s.instance.name,
                 "actions": [PAST[step.op] for step in done],
-                "reason": next((step.reason for step in done if step.reason), ""),
+                "reason": f"{reason}; this {dropping(ending.drops)}" if ending else reason,
                 "pid": s.pid,
             }
-            results.append({**result, "error": s.error} if s.error else result)
+            if ending:
+                result["dropped_clients"] = ending.drops
+            if s.config and s.observed.pid and not s.steps:
+                fresh = _preflight.changed_since(s.config, base.started_at(s.observed.pid))
+                result.update({"refreshed": fresh} if fresh else {})
+            if s.error:
+                result["error"] = s.error
+            results.append(result)
         return results
 
     @property
     def errors(self) -> list[str]:
         return [s.error for s in self.subjects.values() if s.error]
+
+
+def _has_account(instance: Instance) -> bool:
+    with contextlib.suppress(KeyError):
+        return bool(pwd.getpwnam(instance.user) and grp.getgrnam(instance.group))
+    return False
 
 
 def _is_fresh(path: str) -> bool:

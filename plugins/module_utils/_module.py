@@ -7,13 +7,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 import typing as t
 from dataclasses import dataclass, field
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
-from ansible_collections.clustered.openvpn.plugins.module_utils import _kernel, _nft
+from ansible_collections.clustered.openvpn.plugins.module_utils import _kernel
 from ansible_collections.clustered.openvpn.plugins.module_utils._kernel import Kernel
+from ansible_collections.clustered.openvpn.plugins.module_utils._observed import View
 from ansible_collections.clustered.openvpn.plugins.module_utils._params import ParameterError
 from ansible_collections.clustered.openvpn.plugins.module_utils._plan import Step, prepared_diff
 
@@ -66,8 +68,8 @@ def run(module: AnsibleModule, plan: t.Callable[[Kernel], Planned]) -> t.NoRetur
                 planned.result = after.result
         except ParameterError as exc:
             module.fail_json(msg=str(exc))
-        except (_kernel.KernelError, _nft.NftError) as exc:
-            module.fail_json(msg=str(exc))
+        except (_kernel.KernelError, _kernel.NetlinkError, OSError) as exc:  # type: ignore[attr-defined]
+            module.fail_json(msg=str(exc))  # an OSError: of nft, or what was seen is gone already
     module.exit_json(
         changed=bool(planned.steps),
         commands=[s.text for s in planned.steps],
@@ -77,9 +79,43 @@ def run(module: AnsibleModule, plan: t.Callable[[Kernel], Planned]) -> t.NoRetur
 
 
 def opened(module: AnsibleModule) -> Kernel:
-    """The kernel, or a message about what is missing to reach it."""
-    if _kernel.PYROUTE2_IMPORT_ERROR:
-        module.fail_json(msg=missing_required_lib("pyroute2"), exception=_kernel.PYROUTE2_IMPORT_ERROR)
+    """The kernel, or a message about what is missing to reach it. In check mode an earlier task may bring it."""
     if os.geteuid() != 0:
         module.fail_json(msg="this module changes the host's network and must run as root: use 'become: true'")
+    if _kernel.PYROUTE2_IMPORT_ERROR:
+        library = missing_required_lib("pyroute2")
+        if not module.check_mode:
+            package = "On Debian that is the package python3-pyroute2."
+            module.fail_json(msg=f"{library} {package}", exception=_kernel.PYROUTE2_IMPORT_ERROR)
+        module.warn(f"{library} (check mode: taken as installed by an earlier task, on a host without any of this yet)")
+        return EmptyKernel()
+    if module.check_mode and not shutil.which("nft"):
+        return WithoutNft(module.warn)
     return Kernel()
+
+
+class EmptyKernel(Kernel):
+    """A host that has nothing yet."""
+
+    def observe(self, netnses: t.Iterable[str], *args: t.Any, **kwargs: t.Any) -> dict[str, View]:
+        del args, kwargs
+        return {netns: View(netns, exists=not netns) for netns in netnses}
+
+    def tables(self, keys: t.Iterable[tuple[str, str, str]], *args: t.Any, **kwargs: t.Any) -> t.Any:
+        del args, kwargs
+        return dict.fromkeys(keys)
+
+
+class WithoutNft(Kernel):
+    """A host that has no tables, because it has no program to make them."""
+
+    def __init__(self, warn: t.Callable[[str], None]) -> None:
+        super().__init__()
+        self._warn = warn
+
+    def tables(self, keys: t.Iterable[tuple[str, str, str]], *args: t.Any, **kwargs: t.Any) -> t.Any:
+        del args, kwargs
+        self._warn(
+            "the program 'nft' is missing: install the package nftables (check mode: taken as done by an earlier task)"
+        )
+        return dict.fromkeys(keys)

@@ -14,20 +14,52 @@ import json
 import subprocess
 import typing as t
 
+Listing = t.Optional[list[dict[str, t.Any]]]
+
 
 class NftError(OSError):
     """nft refused; the message is its own."""
 
 
+class Process:
+    """An nft that has been started, in the namespace its caller is in then; the caller may be elsewhere later on."""
+
+    def __init__(self, args: t.Sequence[str], text: str = "") -> None:
+        try:
+            self._process = subprocess.Popen(
+                ["nft", *args], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            )
+        except FileNotFoundError as exc:
+            raise NftError("the program 'nft' is missing: install the package nftables") from exc
+        self._text = text
+
+    def output(self) -> str:
+        """What it says at its end."""
+        out, err = self._process.communicate(self._text)
+        if self._process.returncode != 0:
+            raise NftError(err.strip() or f"nft ended with {self._process.returncode}")
+        return out
+
+    def end(self) -> None:
+        """Nobody wants to know any more."""
+        self._process.kill()
+        self._process.communicate()
+
+
 def run(lines: t.Sequence[str]) -> None:
     """Run commands as one atomic transaction: all of them happen, or none."""
-    _nft(["-f", "-"], "\n".join(lines) + "\n")
+    Process(["-f", "-"], "\n".join(lines) + "\n").output()
 
 
-def list_table(family: str, table: str) -> list[dict[str, t.Any]] | None:
+def start_listing(family: str, table: str) -> Process:
+    """Ask for a table; C(listed) takes the answer. Many namespaces can be asked at once."""
+    return Process(["-j", "list", "table", family, table])
+
+
+def listed(process: Process) -> Listing:
     """A table as the list of objects that C(nft -j list table) prints, or None where there is none."""
     try:
-        return json.loads(_nft(["-j", "list", "table", family, table]))["nftables"]
+        return json.loads(process.output())["nftables"]
     except NftError as exc:
         if "No such file or directory" in str(exc):
             return None
@@ -36,15 +68,5 @@ def list_table(family: str, table: str) -> list[dict[str, t.Any]] | None:
 
 def list_tables() -> list[tuple[str, str]]:
     """Family and name of every table."""
-    found = json.loads(_nft(["-j", "list", "tables"]))["nftables"]
+    found = json.loads(Process(["-j", "list", "tables"]).output())["nftables"]
     return [(o["table"]["family"], o["table"]["name"]) for o in found if "table" in o]
-
-
-def _nft(args: list[str], text: str | None = None) -> str:
-    try:
-        done = subprocess.run(["nft", *args], input=text, capture_output=True, text=True, check=False)
-    except FileNotFoundError as exc:
-        raise NftError("the program 'nft' is missing: install the package nftables") from exc
-    if done.returncode != 0:
-        raise NftError(done.stderr.strip() or f"nft ended with {done.returncode}")
-    return done.stdout

@@ -163,6 +163,9 @@ class Management:
         except OSError as exc:
             self._socket.close()
             raise ManagementError(f"{path}: {exc.strerror or exc}") from exc
+        except ValueError as exc:
+            self._socket.close()
+            raise ManagementError(f"{path!r} is no path of a socket: {exc}") from exc
         except ManagementError:
             self._socket.close()
             raise

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import os
 import typing as t
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 Directive = tuple[str, ...]
 Reader = t.Callable[[str], t.Optional[bytes]]
@@ -39,6 +39,9 @@ FILE_DIRECTIVES = {
     "tls-crypt": 1,
     "tls-crypt-v2": 1,
 }
+
+# Read at every connect of a client: a change needs no restart. The second word may say that it is a directory.
+READ_AT_CONNECT = ("crl-verify", "client-config-dir")
 
 SCRIPT_DIRECTIVES = (
     "auth-user-pass-verify",
@@ -67,6 +70,34 @@ UNSUITABLE = {
 
 
 @dataclass(frozen=True)
+class Endpoint:
+    """A protocol, a port and an address, "" for all of them; C(family) 0 is either of IPv4 and IPv6."""
+
+    protocol: str  # udp, tcp
+    port: int
+    address: str = ""
+    family: int = 0
+    v6only: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.protocol} port {self.port}" + (f" of {self.address}" if self.address else "")
+
+    def families(self) -> set[int]:
+        """The families of the addresses that it takes."""
+        if self.address:
+            return {6 if ":" in self.address else 4}
+        if self.family == 6:
+            return {6} if self.v6only else {4, 6}
+        return {4}  # what else a wildcard without a family takes differs between versions
+
+    def overlaps(self, other: Endpoint) -> bool:
+        """Whether one process cannot have it while another has C(other)."""
+        if (self.protocol, self.port) != (other.protocol, other.port) or not self.families() & other.families():
+            return False
+        return not self.address or not other.address or self.address == other.address
+
+
+@dataclass(frozen=True)
 class Config:
     """What a configuration says, includes resolved. Paths are absolute."""
 
@@ -74,6 +105,8 @@ class Config:
     directives: tuple[Directive, ...]
     files: tuple[str, ...]  # the configuration, its includes, and the files that are read once at the start
     digest: str
+    paths: t.Mapping[str, str] = field(default_factory=dict)  # directive -> the file it names; the last one counts
+    inline: t.Mapping[str, str] = field(default_factory=dict)  # directive -> the file it holds; wins over a path
 
     def values(self, name: str) -> list[Directive]:
         """The words after each directive of that name."""
@@ -93,6 +126,22 @@ class Config:
         ports = [v[0] for name in ("port", "lport") for v in self.values(name) if v]
         return any(p.isdigit() and 0 < int(p) < 1024 for p in ports)
 
+    @property
+    def listens(self) -> Endpoint | None:
+        """Where it waits for packets; None if that is the kernel's choice."""
+        last = {d[0]: d[1:] for d in self.directives if len(d) > 1}
+        protocol = last.get("proto", ("udp",))[0]
+        port = (last.get("lport") or last.get("port") or ("1194",))[0]
+        if self.has("nobind") or self.has("client") or protocol.endswith("-client"):
+            return None
+        if protocol.startswith("tcp") and not (protocol.endswith("-server") or self.serves_many):
+            return None
+        if not port.isdigit() or not 0 < int(port) < 65536:
+            return None
+        family = 4 if "4" in protocol else 6 if "6" in protocol else 0
+        only = last.get("bind") == ("ipv6only",)
+        return Endpoint(protocol[:3], int(port), last.get("local", ("",))[0], family, v6only=only)
+
     def unsuitable(self) -> list[str]:
         """Directives that cannot be supervised, as sentences."""
         found = [f"{d[0]!r} in the configuration: {UNSUITABLE[d[0]]}" for d in self.directives if d[0] in UNSUITABLE]
@@ -110,7 +159,7 @@ def read_file(path: str) -> bytes | None:
     try:
         with open(path, "rb") as file:
             return file.read()
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a path with a zero byte
         return None
 
 
@@ -118,6 +167,8 @@ def read_config(path: str, reader: Reader = read_file) -> Config | None:
     """Read a configuration, or None if there is none. C(reader) stands between this and the file system."""
     contents: dict[str, bytes | None] = {}
     directives: list[Directive] = []
+    paths: dict[str, str] = {}
+    inline: dict[str, str] = {}
     cwd = [os.path.dirname(path)]  # the process is started with --cd to that place; 'cd' moves on from there
 
     def content(name: str) -> bytes | None:
@@ -129,15 +180,18 @@ def read_config(path: str, reader: Reader = read_file) -> Config | None:
         data = content(name)
         if data is None or depth > MAX_INCLUDES:
             return
-        for words in parse(data.decode(errors="replace")):
+        for words in parse(data.decode(errors="replace"), inline):
             if words[0] == "config" and len(words) > 1:
                 include(os.path.join(cwd[0], words[1]), depth + 1)
                 continue
             if words[0] == "cd" and len(words) > 1:
                 cwd[0] = os.path.join(cwd[0], words[1])
             directives.append(words)
-            if words[0] in FILE_DIRECTIVES and len(words) > FILE_DIRECTIVES[words[0]]:
-                content(os.path.join(cwd[0], words[FILE_DIRECTIVES[words[0]]]))
+            position = FILE_DIRECTIVES.get(words[0], 1 if words[0] in READ_AT_CONNECT else 0)
+            if position and len(words) > position:
+                paths[words[0]] = os.path.join(cwd[0], words[position])
+                if words[0] in FILE_DIRECTIVES:
+                    content(paths[words[0]])
 
     include(path, 1)
     if contents[path] is None:
@@ -147,22 +201,28 @@ def read_config(path: str, reader: Reader = read_file) -> Config | None:
         directives=tuple(directives),
         files=tuple(contents),
         digest=_digest(contents),
+        paths=paths,
+        inline=inline,
     )
 
 
-def parse(text: str) -> t.Iterator[Directive]:
-    """The directives of one file. Inline files (C(<ca>) … C(</ca>)) are skipped, connection blocks are not."""
+def parse(text: str, inline: dict[str, str] | None = None) -> t.Iterator[Directive]:
+    """The directives of one file. Inline files (C(<ca>) … C(</ca>)) go to C(inline), connection blocks do not."""
     closing = ""
+    inline = {} if inline is None else inline
     for line in text.lstrip("\ufeff").splitlines():
         stripped = line.strip()
         if closing:
             if stripped == closing:
                 closing = ""
+            else:
+                inline[closing[2:-1]] += line + "\n"
             continue
         if stripped in ("<connection>", "</connection>"):
             continue
         if stripped.startswith("<") and stripped.endswith(">") and not stripped.startswith("</"):
             closing = "</" + stripped[1:]
+            inline[stripped[1:-1]] = ""
             continue
         words = split(line)
         if words:

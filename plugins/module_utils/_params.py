@@ -26,15 +26,22 @@ class ParameterError(ValueError):
         super().__init__(f"{parameter}: {value!r}: {remedy}")
 
 
+def text(parameter: str, value: str) -> str:
+    """What can be a path, a word of a command or a line of a file: no control characters, nothing but Unicode."""
+    if any(ord(char) < 32 or ord(char) == 127 or 0xD800 <= ord(char) < 0xE000 for char in value):
+        raise ParameterError(parameter, value, "write it without control characters, and in UTF-8")
+    return value
+
+
 def interface_name(parameter: str, value: str) -> str:
     """A name that the kernel takes for an interface (net/core/dev.c, dev_valid_name)."""
-    if not 0 < len(value.encode()) < IFNAMSIZ:
+    if not 0 < len(value.encode(errors="surrogatepass")) < IFNAMSIZ:
         raise ParameterError(parameter, value, f"an interface name has 1 to {IFNAMSIZ - 1} bytes")
     if value in (".", "..") or re.search(r"[\s/:%\"'\\]", value):
         raise ParameterError(
             parameter, value, "an interface name has no white space, slash, colon, quote, backslash or percent sign"
         )
-    return value
+    return text(parameter, value)
 
 
 def netns_name(parameter: str, value: str | None, *, allow_empty: bool = False) -> str:
@@ -82,6 +89,16 @@ def address(parameter: str, value: str, *, version: int | None = None) -> str:
     return str(result)
 
 
+def service_address(parameter: str, value: str) -> str:
+    """A bare address that clients can send to."""
+    result = ipaddress.ip_address(address(parameter, value))
+    if result.is_multicast or result.is_loopback or result.is_unspecified or result.is_reserved or result.is_link_local:
+        raise ParameterError(
+            parameter, value, "clients must be able to send to it: take an address of the NIC's network"
+        )
+    return str(result)
+
+
 def network(parameter: str, value: str, *, version: int | None = None) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
     """A network without host bits."""
     try:
@@ -105,5 +122,7 @@ def unique(parameter: str, values: t.Iterable[t.Any]) -> None:
     seen: set[t.Any] = set()
     for value in values:
         if value in seen:
+            if isinstance(value, tuple):  # an interface in a namespace, for example
+                value = " ".join(str(word) for word in value if word != "")
             raise ParameterError(parameter, value, "named twice; name it once")
         seen.add(value)

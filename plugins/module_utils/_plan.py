@@ -35,6 +35,7 @@ _COMMANDS: dict[str, str] = {
     "port_set": "bridge link set dev {dev} flood {flood} learning {learning}",
     "addr_add": "ip addr add {address} dev {dev}",
     "addr_del": "ip addr del {address} dev {dev}",
+    "route_add": "ip route add {dst}[ via {via}] dev {dev}[ src {src}] proto {proto}",
     "route_replace": "ip route replace {dst}[ via {via}] dev {dev}[ src {src}] proto {proto}",
     "route_del": "ip route del {dst}[ via {via}] dev {dev} proto {proto}",
     "neigh_replace": "ip neigh replace {address} lladdr {lladdr} dev {dev} nud permanent",

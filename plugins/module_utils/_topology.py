@@ -68,6 +68,10 @@ def namespaces_from(items: t.Sequence[dict[str, t.Any]]) -> list[Namespace]:
         for key in sysctls:
             if not key.startswith(("net.", "net/")):
                 raise p.ParameterError(f"{where}.sysctls", key, "only net.* belongs to a network namespace")
+            p.text(f"{where}.sysctls", key)
+            if not sysctls[key].isascii():
+                raise p.ParameterError(f"{where}.sysctls.{key}", sysctls[key], "a sysctl's value is ASCII text")
+            p.text(f"{where}.sysctls.{key}", sysctls[key])
             if ".." in key or key.startswith("/"):
                 raise p.ParameterError(f"{where}.sysctls", key, "write a key as sysctl(8) does: net.ipv4.ip_forward")
         result.append(Namespace(p.netns_name(f"{where}.name", item["name"]), sysctls))
@@ -81,7 +85,9 @@ def veths_from(items: t.Sequence[dict[str, t.Any]]) -> list[Veth]:
         Veth(_interface(f"veths[{i}]", item), _interface(f"veths[{i}].peer", item["peer"]))
         for i, item in enumerate(items)
     ]
-    p.unique("veths.name", ((e.netns, e.name) for v in result for e in (v.end, v.peer)))
+    ends = [end for veth in result for end in (veth.end, veth.peer)]
+    p.unique("veths.name", ((end.netns, end.name) for end in ends))
+    p.unique("veths.routes.dst", ((end.netns, route.dst) for end in ends for route in sorted(end.routes, key=str)))
     return result
 
 
@@ -216,7 +222,8 @@ def plan_veths(wanted: t.Iterable[Veth], present: bool, views: Views) -> list[St
             steps.extend(_plan_link(end, t.cast(Link, link)))
         # A route needs its interface up, and an interface has carrier when both of its ends are up.
         for end, link in zip(ends, have):
-            steps.extend(_plan_routes(end, t.cast(Link, link)))
+            steps.extend(_drop_routes(end, link))
+            steps.extend(_add_routes(end, t.cast(Link, link)))
     return steps
 
 
@@ -224,6 +231,9 @@ def plan_bridges(wanted: t.Sequence[Bridge], present: bool, views: Views) -> lis
     """Steps that make the bridges, or remove them. Ports stay when their bridge goes."""
     steps = []
     taken = {(bridge.interface.netns, port) for bridge in wanted for port in bridge.ports}
+    if present:  # first, or a route that moves from one bridge to another would be there already
+        for bridge in wanted:
+            steps.extend(_drop_routes(bridge.interface, views[bridge.interface.netns].links.get(bridge.interface.name)))
     for i, bridge in enumerate(wanted):
         want = bridge.interface
         view = views[want.netns]
@@ -241,7 +251,7 @@ def plan_bridges(wanted: t.Sequence[Bridge], present: bool, views: Views) -> lis
             steps.append(step("bridge_snooping", want.netns, dev=want.name, snooping=int(bridge.mcast_snooping)))
         steps.extend(_plan_link(want, have))
         steps.extend(_plan_ports(bridge, taken, view))
-        steps.extend(_plan_routes(want, have))
+        steps.extend(_add_routes(want, have))
     return steps
 
 
@@ -260,7 +270,8 @@ def _paired(a: Link | None, b: Link | None) -> bool:
 
 
 def _veth_add(veth: Veth) -> Step:
-    end, peer = veth.end, veth.peer
+    # "netns NAME" cannot say "the host's own": the end that is there comes first.
+    end, peer = (veth.peer, veth.end) if veth.end.netns and not veth.peer.netns else (veth.end, veth.peer)
     return step(
         "veth_add",
         end.netns,
@@ -306,20 +317,32 @@ def _kernel_made(address: str) -> bool:
     return ip.version == 6 and ip.is_link_local
 
 
-def _plan_routes(want: Interface, have: Link) -> list[Step]:
+def _our_routes(want: Interface, have: Link | None) -> frozenset[Route]:
+    # The kernel drops an interface's routes when it goes down: what was seen then does not count.
+    if have is None or not have.up or not want.up:
+        return frozenset()
+    return have.routes.get(RTPROT_STATIC, frozenset())
+
+
+def _drop_routes(want: Interface, have: Link | None) -> list[Step]:
+    kept = {r.dst for r in want.routes}
+    return [
+        step("route_del", want.netns, dev=want.name, dst=route.dst, via=route.via, proto="static")
+        for route in sorted(_our_routes(want, have) - want.routes, key=lambda r: r.dst)
+        if route.dst not in kept
+    ]
+
+
+def _add_routes(want: Interface, have: Link) -> list[Step]:
     if not want.up:
         return []
-    # The kernel drops an interface's routes when it goes down: what was seen then does not count.
-    seen = have.routes.get(RTPROT_STATIC, frozenset()) if have.up else frozenset()
+    seen = _our_routes(want, have)
     steps = []
-    kept = {r.dst for r in want.routes}
-    for route in sorted(seen - want.routes, key=lambda r: r.dst):
-        if route.dst not in kept:
-            steps.append(step("route_del", want.netns, dev=want.name, dst=route.dst, via=route.via, proto="static"))
     for route in sorted(want.routes - seen, key=lambda r: (r.via is not None, r.dst)):  # direct ones first
         steps.append(
             step(
-                "route_replace",
+                # Only a route of ours is replaced. Somebody else's for the same network makes the step fail.
+                "route_replace" if route.dst in {r.dst for r in seen} else "route_add",
                 want.netns,
                 dev=want.name,
                 dst=route.dst,

@@ -18,7 +18,6 @@ import os
 import pwd
 import re
 import shutil
-import tempfile
 import threading
 import time
 import typing as t
@@ -54,7 +53,7 @@ class TrialFailed(Exception):
 
 def trial_command(instance: Instance, config: Config, directory: str, binary: str = OPENVPN) -> list[str]:
     """OpenVPN's arguments in a trial. Pure. Of a repeated option the last counts, of log options the first."""
-    args = [binary, "--log-append", f"{directory}/log"]
+    args = [binary, "--log-append", log_of(directory)]
     args += ["--nobind"] if instance.role == "client" else []
     args += ["--cd", os.path.dirname(instance.config), "--config", os.path.basename(instance.config)]
     args += ["--verb", "3"]  # less would not show how far it has come
@@ -91,14 +90,17 @@ def run_trial(instance: Instance, config: Config, caps: t.Sequence[str], timeout
     with _scratch_netns(instance) as netns, _scratch_directory(instance) as directory:
         own_tun = tun_is_closed(instance.user, instance.group)
         openvpn = trial_command(instance, config, directory, binary)
-        with open(f"{directory}/log", "ab") as log:
-            os.fchown(log.fileno(), pwd.getpwnam(instance.user).pw_uid, -1)
-            child = spawn(confined_command(instance, caps, openvpn, netns=netns, own_tun=own_tun), log.fileno())
+        log = os.open(log_of(directory), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o640)
+        try:
+            os.fchown(log, pwd.getpwnam(instance.user).pw_uid, -1)
+            child = spawn(confined_command(instance, caps, openvpn, netns=netns, own_tun=own_tun), log)
+        finally:
+            os.close(log)
         try:
             until = time.monotonic() + timeout
             while True:
                 running = child.poll() is None  # asked first: what it said last is then in the log
-                lines = tail(f"{directory}/log")
+                lines = tail(log_of(directory))
                 if verdict(lines, serves_many=config.serves_many):
                     return
                 if not running:
@@ -110,11 +112,21 @@ def run_trial(instance: Instance, config: Config, caps: t.Sequence[str], timeout
             end(child.pid, child, lambda: True)
 
 
+def log_of(directory: str) -> str:
+    """Beside the trial's directory, not in it: that one is the user's, who could put a link in the log's place."""
+    return f"{directory}.log"
+
+
+def remove_leftovers(instance: Instance) -> None:
+    """What the trial of a run that was killed has left behind."""
+    _remove_netns(_netns_of(instance))
+    _remove_directory(_directory_of(instance))
+
+
 @contextlib.contextmanager
 def _scratch_netns(instance: Instance) -> t.Iterator[str]:
-    name = f"openvpn-trial-{instance.name}"
+    name = _netns_of(instance)
     with _one_at_a_time:
-        _remove_netns(name)  # of a run that was killed
         base.run(["ip", "netns", "add", name])
     try:
         # addresses of the live namespace do not exist here, and may be bound all the same
@@ -137,9 +149,24 @@ def _remove_netns(name: str) -> None:
 @contextlib.contextmanager
 def _scratch_directory(instance: Instance) -> t.Iterator[str]:
     os.makedirs(RUN, mode=0o755, exist_ok=True)
-    path = tempfile.mkdtemp(dir=RUN, prefix=".trial-")
+    path = _directory_of(instance)
+    os.mkdir(path, 0o700)
     try:
         os.chown(path, pwd.getpwnam(instance.user).pw_uid, grp.getgrnam(instance.group).gr_gid)
         yield path
     finally:
-        shutil.rmtree(path, ignore_errors=True)
+        _remove_directory(path)
+
+
+def _netns_of(instance: Instance) -> str:
+    return f"openvpn-trial-{instance.name}"
+
+
+def _directory_of(instance: Instance) -> str:
+    return f"{RUN}/.trial-{instance.name}"
+
+
+def _remove_directory(path: str) -> None:
+    shutil.rmtree(path, ignore_errors=True)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(log_of(path))

@@ -23,6 +23,11 @@ description:
     initialization is complete. A configuration that connects to a peer cannot do so there. It has passed when it
     tries to connect, after its options, keys and certificates were loaded. Plug-ins are loaded in a trial.
   - One configuration that fails its trial stops the whole task before anything is touched.
+  - Before a process is started or restarted, what it would fail by, or serve nobody with, is looked for. That is a
+    certificate that has expired, that does not belong to its key or that the CA did not sign, a revocation list that
+    has expired or that is of another CA, a file that the user cannot read, a port that another process holds. One of
+    them stops the whole task before anything is touched. Where an instance runs and nothing is to be done, it is a
+    warning. A first start has no trial, since it disturbs nobody. An instance that fails it is stopped again.
 options:
   instances:
     description: The instances. A whole cluster is one task; they are started side by side.
@@ -49,7 +54,8 @@ options:
           - The configuration. Files that it includes or names may be relative to its directory.
           - The instance's user must be able to read it, and everything that it names.
           - A change of the configuration, of its includes, or of a key or certificate file restarts the instance.
-            C(crl-verify) and C(client-config-dir) do not count, because OpenVPN reads them at every connect.
+            C(crl-verify) and C(client-config-dir) do not count, because OpenVPN reads them at every connect. See
+            RV(instances[].refreshed).
           - It must not have C(daemon), C(user), C(group), C(chroot), C(management-hold), C(management-client).
           - Defaults to C(/etc/openvpn/ROLE/NAME.conf).
         type: path
@@ -91,7 +97,7 @@ options:
       - Defaults to V(true) for O(state=started) and O(state=restarted), and to what it is for O(state=stopped).
     type: bool
   timeout:
-    description: Seconds that an instance has to become ready, and a configuration to pass its trial.
+    description: Seconds that an instance has to become ready, and a configuration to pass its trial, 1 to 3600.
     type: int
     default: 30
   supervisor:
@@ -104,8 +110,8 @@ attributes:
     support: full
     description:
       - Says what would be started, restarted or stopped. No trial is made, and readiness is not asked.
-      - A namespace, a configuration or a user that does not exist is taken as made by an earlier task, with a
-        warning.
+      - A namespace, a configuration, a program or a user that does not exist is taken as made by an earlier task, and
+        what stops a start, such as an expired certificate, as put right by one, each with a warning.
   diff_mode:
     support: full
     description: The diff is the list of commands that an administrator would type for the same changes.
@@ -115,7 +121,7 @@ attributes:
     description: Linux, as root.
 requirements:
   - OpenVPN 2.5 or newer on the managed host
-  - iproute2 and util-linux on the managed host (C(ip), C(setpriv), C(taskset), C(unshare))
+  - iproute2 and util-linux on the managed host (C(ip), C(ss), C(nsenter), C(setpriv), C(taskset), C(unshare))
 notes:
   - A restart disconnects the clients of an instance. A server with C(explicit-exit-notify) tells them, and they are
     back at once.
@@ -162,7 +168,7 @@ commands:
   type: list
   elements: str
   returned: always
-  sample: [systemctl restart openvpn-server@vpn1-udp]
+  sample: ["systemctl restart openvpn-server@vpn1-udp  # drops 3 clients"]
 instances:
   description: What became of each instance, also when another one failed.
   type: list
@@ -183,7 +189,24 @@ instances:
       description: Why.
       type: str
       returned: always
-      sample: the configuration is not the one it was started with
+      sample: the configuration is not the one it was started with; this drops 3 clients
+    dropped_clients:
+      description:
+        - How many clients were connected, just before, to a server that was (in check mode, would be) restarted or
+          stopped.
+        - Null if the management socket did not answer.
+      type: int
+      returned: when a running server is restarted or stopped
+      sample: 3
+    refreshed:
+      description:
+        - Files of C(crl-verify) and C(client-config-dir) that changed since the process was started. OpenVPN reads them
+          when a client connects, so there is nothing to do, and they count neither as an action nor as a change.
+        - A client that is connected already stays as it is until it connects anew.
+      type: list
+      elements: str
+      returned: when there are any, and the instance was left alone
+      sample: [/etc/openvpn/pki/crl.pem]
     pid:
       description: The process, 0 if there is none.
       type: int
@@ -210,8 +233,9 @@ from ansible_collections.clustered.openvpn.plugins.module_utils._instance import
 )
 from ansible_collections.clustered.openvpn.plugins.module_utils._lifecycle import Lifecycle, choose_supervisor
 from ansible_collections.clustered.openvpn.plugins.module_utils._params import ParameterError
-from ansible_collections.clustered.openvpn.plugins.module_utils._supervisor import SupervisorError
+from ansible_collections.clustered.openvpn.plugins.module_utils._supervisor import SupervisorError, has_systemd
 
+MAX_TIMEOUT = 3600
 ARGUMENT_SPEC = {
     "instances": {"type": "list", "elements": "dict", "required": True, "options": INSTANCE_OPTIONS},
     "state": {"type": "str", "choices": ["started", "stopped", "restarted", "absent"], "default": "started"},
@@ -224,25 +248,30 @@ ARGUMENT_SPEC = {
 def run(module: AnsibleModule) -> None:
     p = module.params
     instances = instances_from(p["instances"])
-    if p["timeout"] < 1:
-        raise ParameterError("timeout", p["timeout"], "give a number of seconds, 1 or more")
+    if not 1 <= p["timeout"] <= MAX_TIMEOUT:
+        raise ParameterError("timeout", p["timeout"], f"give a number of seconds, 1 to {MAX_TIMEOUT}")
     if os.geteuid() != 0:
         module.fail_json(msg="this module starts processes for other users and must run as root: use 'become: true'")
+    if p["supervisor"] == "systemd" and not has_systemd():
+        raise ParameterError("supervisor", "systemd", "systemd does not run on this host; use 'auto' or 'process'")
     supervisor = choose_supervisor(p["supervisor"])
     task = Lifecycle(supervisor, Desired(p["state"], p["enabled"]), p["timeout"], module.warn)
     task.look(instances)
-    if task.mistakes():
-        module.fail_json(msg="; ".join(task.mistakes()))
     missing = task.missing()
-    if missing and not module.check_mode:
-        module.fail_json(msg="; ".join(missing))
+    if task.mistakes() or (missing and not module.check_mode):
+        refused = task.report(predicted=False)
+        msg = "; ".join(task.mistakes() + missing)
+        module.fail_json(msg=msg, commands=[], instances=refused, supervisor=supervisor.name)
     for sentence in missing:
         module.warn(f"{sentence} (check mode: taken as made by an earlier task)")
     commands = task.commands()
     if not module.check_mode:
         task.apply()
-        if task.errors and not task.applied:  # a trial failed, so nothing was done
+        if task.errors and not task.applied:  # it was found unsound, or a trial failed: nothing was done
             commands = []
+    else:
+        for name, sentence in task.unsound().items():
+            module.warn(f"{name}: {sentence} (check mode: taken as put right by an earlier task)")
     result: dict[str, t.Any] = {
         "commands": commands,
         "diff": {"prepared": "".join(f"{line}\n" for line in commands)},

@@ -5,32 +5,43 @@
 """How long the network of a cluster takes to set up: our modules beside the tools they stand for.
 
 Everything happens in namespaces of this run. Times are medians of some rounds, taken in turn; absolute figures belong
-to the machine, so the ratio is what counts.
+to the machine, so the ratio is what counts. The way of a playbook of C(command) tasks is measured once, with a few
+members, and scaled up.
+
+MEMBERS=64 ROUNDS=3 LOOPED=8 (members of the playbook; 0 leaves it out)
 """
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 import typing as t
+from pathlib import Path
+from types import ModuleType
+
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ansible_collections.clustered.openvpn.plugins.filter.cluster import cluster_layout
 from ansible_collections.clustered.openvpn.plugins.module_utils import _cluster, _clusterip, _topology
 from ansible_collections.clustered.openvpn.plugins.module_utils._kernel import Kernel
 from ansible_collections.clustered.openvpn.plugins.module_utils._plan import Step
-from ansible_collections.clustered.openvpn.plugins.modules import clusterip
+from ansible_collections.clustered.openvpn.plugins.modules import bridge, clusterip, netns, veth
 
 MEMBERS = int(os.environ.get("MEMBERS") or 64)
 ROUNDS = int(os.environ.get("ROUNDS") or 3)
+LOOPED = min(int(os.environ.get("LOOPED") or 8), MEMBERS)
 PREFIX = f"b{os.getpid() % 10000}"
 
 
-def layout() -> dict[str, t.Any]:
+def layout(size: int) -> dict[str, t.Any]:
     """A cluster whose namespaces are this run's."""
-    members = [{"name": f"{PREFIX}-{k}", "number": k} for k in range(1, MEMBERS + 1)]
+    members = [{"name": f"{PREFIX}-{k}", "number": k} for k in range(1, size + 1)]
     return cluster_layout(
         {
             "name": "bench",
@@ -46,14 +57,20 @@ def layout() -> dict[str, t.Any]:
     )
 
 
+def parameters(module: ModuleType, **given: t.Any) -> dict[str, t.Any]:
+    """What Ansible makes of a task's arguments before a module sees them: defaults and types."""
+    result = ArgumentSpecValidator(module.ARGUMENT_SPEC).validate(given)
+    assert not result.error_messages, result.error_messages
+    return result.validated_parameters
+
+
 def modules(parts: dict[str, t.Any]) -> list[Step]:
     """What the four modules do, each with a kernel of its own, without Ansible around it; the steps taken."""
     taken: list[Step] = []
-    namespaces = _topology.namespaces_from(parts["namespaces"])
-    veths = _topology.veths_from(parts["veths"])
-    bridges = _topology.bridges_from([{"mcast_snooping": False, **b} for b in parts["bridges"]])
-    fixed = {"name": "bench", "hashmode": "sourceip", "claims": "exact", "state": "present"}
-    cluster = _cluster.cluster_from({**fixed, **parts["cluster"], "nodes": parts["nodes"]})
+    namespaces = _topology.namespaces_from(parameters(netns, namespaces=parts["namespaces"])["namespaces"])
+    veths = _topology.veths_from(parameters(veth, veths=parts["veths"])["veths"])
+    bridges = _topology.bridges_from(parameters(bridge, bridges=parts["bridges"])["bridges"])
+    cluster = _cluster.cluster_from(parameters(clusterip, name="bench", **parts["cluster"], nodes=parts["nodes"]))
 
     def run(plan: t.Callable[[Kernel], list[Step]]) -> None:
         with Kernel() as kernel:
@@ -88,13 +105,13 @@ def tools(steps: list[Step]) -> None:
         kinds.setdefault((tool, step.netns), []).append(step)
     # Batches by tool and namespace, in an order that works for a build from nothing.
     rank = {"ip": 0, "bridge": 1, "sysctl": 2, "nft": 3}
-    for tool, netns in sorted(kinds, key=lambda k: (rank[k[0]], k[1] != "", k[1])):
-        batch(tool, netns, kinds[tool, netns])
+    for tool, where in sorted(kinds, key=lambda k: (rank[k[0]], k[1] != "", k[1])):
+        batch(tool, where, kinds[tool, where])
 
 
-def batch(tool: str, netns: str, steps: list[Step]) -> None:
+def batch(tool: str, where: str, steps: list[Step]) -> None:
     """One process for many steps."""
-    inside = ["ip", "netns", "exec", netns] if netns else []
+    inside = ["ip", "netns", "exec", where] if where else []
     if tool == "nft":
         for step in steps:
             subprocess.run([*inside, "nft", "-f", "-"], input="\n".join(step.args["lines"]), text=True, check=True)
@@ -102,9 +119,29 @@ def batch(tool: str, netns: str, steps: list[Step]) -> None:
         pairs = [f"{s.args['key']}={s.args['value']}" for s in steps]
         subprocess.run([*inside, "sysctl", "-qw", *pairs], check=True)
     else:
-        name = ["-n", netns] if netns else []
-        text = "\n".join(s.text.replace(f"{tool} -n {netns} ", f"{tool} ", 1).split(" ", 1)[1] for s in steps)
+        name = ["-n", where] if where else []
+        text = "\n".join(s.text.replace(f"{tool} -n {where} ", f"{tool} ", 1).split(" ", 1)[1] for s in steps)
         subprocess.run([tool, *name, "-batch", "-"], input=text + "\n", text=True, check=True)
+
+
+def playbook(steps: list[Step]) -> None:
+    """The same steps as a looped C(command) task: what people write who have no module for it."""
+    commands = []
+    for step in steps:
+        inside = ["ip", "netns", "exec", step.netns] if step.netns else []
+        if step.op == "nft":
+            commands.append({"argv": [*inside, "nft", "-f", "-"], "stdin": "\n".join(step.args["lines"])})
+        else:
+            commands.append({"argv": shlex.split(step.text), "stdin": ""})
+    task = {"ansible.builtin.command": {"argv": "{{ item.argv }}", "stdin": "{{ item.stdin }}"}, "loop": commands}
+    play = {"hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": [task]}
+    with tempfile.TemporaryDirectory() as directory:
+        file = Path(directory, "play.json")  # JSON is YAML
+        file.write_text(json.dumps([play]), encoding="utf-8")
+        ansible = str(Path(sys.executable).with_name("ansible-playbook"))
+        command = [ansible, "-i", "localhost,", "-e", f"ansible_python_interpreter={sys.executable}", str(file)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 def remove() -> None:
@@ -131,9 +168,21 @@ def timed(function: t.Callable[[], t.Any]) -> tuple[float, t.Any]:
     return time.perf_counter() - start, result
 
 
+def looped() -> tuple[int, float]:
+    """The number of commands for a few members, and the time that a playbook of them takes."""
+    parts = layout(LOOPED)
+    steps = modules(parts)
+    remove()
+    print(f"{len(steps)} looped commands for {LOOPED} members: this takes a minute", file=sys.stderr)
+    seconds, _none = timed(lambda: playbook(steps))
+    assert not modules(parts), "the commands made the same"
+    remove()
+    return len(steps), seconds
+
+
 def main() -> None:
     """Measure in a namespace that stands for the host."""
-    parts = layout()
+    parts = layout(MEMBERS)
     rows: dict[str, list[float]] = {"modules, from nothing": [], "modules, no change": [], "batches, from nothing": []}
     try:
         for number in range(ROUNDS):
@@ -148,12 +197,18 @@ def main() -> None:
             assert not modules(parts), "the batches made the same"
             remove()
             print(f"round {number + 1} of {ROUNDS}", file=sys.stderr)
+        commands, once = looped() if LOOPED else (0, 0.0)
     finally:
         remove()
     base = statistics.median(rows["batches, from nothing"])
     print(f"{MEMBERS} members, {len(steps)} steps, median of {ROUNDS} rounds")
     for name, seconds in rows.items():
-        print(f"  {name:24}{statistics.median(seconds):7.2f} s  {statistics.median(seconds) / base:5.2f} x batches")
+        print(f"  {name:25}{statistics.median(seconds):7.2f} s {statistics.median(seconds) / base:7.2f} x batches")
+    if LOOPED:
+        # The start of the playbook, a second or so, is scaled with the rest: little beside it.
+        scaled = once * len(steps) / commands
+        print(f"  {'looped commands, scaled':25}{scaled:7.0f} s {scaled / base:7.0f} x batches")
+        print(f"  ({once:.0f} s for the {commands} commands of {LOOPED} members)")
 
 
 if __name__ == "__main__":

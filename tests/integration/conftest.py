@@ -7,14 +7,22 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import typing as t
 from itertools import count
 
 import pytest
 
-from .world import World
+from .world import MODULE_PYTHON, World
 
 _numbers = count()
+
+
+def pytest_report_header() -> str:
+    """Which of the two pyroute2 the modules meet."""
+    script = "from importlib.metadata import version; print(version('pyroute2'))"
+    done = subprocess.run([MODULE_PYTHON, "-c", script], capture_output=True, text=True, check=False)
+    return f"modules: {MODULE_PYTHON}, pyroute2 {done.stdout.strip() or 'is missing'}"
 
 
 @pytest.fixture

@@ -114,7 +114,7 @@ DRIFTS = {
     "route lost": (
         "ip -n {one} route del default",
         1,
-        "ip -n {one} route replace 0.0.0.0/0 via 10.255.0.1 dev eth0 proto static",
+        "ip -n {one} route add 0.0.0.0/0 via 10.255.0.1 dev eth0 proto static",
     ),
     "route changed": (
         "ip -n {one} route replace default via 10.255.0.7 dev eth0 proto static",

@@ -112,14 +112,14 @@ def test_the_process_has_its_user_its_namespace_and_nothing_more(lab: OpenVpnLab
 
 
 def test_one_that_fails_is_reported_at_once_with_its_log_and_the_others_run(lab: OpenVpnLab) -> None:
-    good, bad = lab.server("s"), lab.server("bad", port=1195, extra="cert missing.crt\n")
+    good, bad = lab.server("s"), lab.server("bad", port=1195, extra="no-such-option 1\n")
     begin = time.monotonic()
     result = lab.ensure(good, bad, timeout=60)
     assert time.monotonic() - begin < 20
     assert result["failed"]
     assert result["changed"]
     assert bad["name"] in result["msg"]
-    assert "missing.crt" in result["msg"]
+    assert "no-such-option" in result["msg"]
     assert good["name"] not in result["msg"]
     by_name = {i["name"]: i for i in result["instances"]}
     assert "error" not in by_name[good["name"]]
@@ -180,16 +180,39 @@ def test_what_is_read_at_the_start_restarts_and_what_is_read_at_a_connect_does_n
     server = lab.server(extra="client-config-dir ccd\n")
     only(lab.ensure(server))
     lab.write("ccd/client", "push-reset\n")
-    assert not lab.ensure(server)["changed"]
+    left_alone = lab.ensure(server)
+    assert not left_alone["changed"]
+    assert only(left_alone)["refreshed"] == [str(lab.directory / "ccd")]
     with open(lab.directory / "shared.conf", "a") as shared:
         shared.write("max-clients 5\n")
     assert only(lab.ensure(server, check=True))["actions"] == ["restarted"]
-    assert only(lab.ensure(server))["actions"] == ["restarted"]
+    restarted = only(lab.ensure(server))
+    assert restarted["actions"] == ["restarted"]
+    assert "refreshed" not in restarted
     os.utime(lab.directory / "server.key")
     assert not lab.ensure(server)["changed"]
     with open(lab.directory / "server.crt", "a") as certificate:
         certificate.write("\n")
     assert only(lab.ensure(server))["actions"] == ["restarted"]
+
+
+def test_a_restart_says_how_many_clients_it_drops(lab: OpenVpnLab) -> None:
+    server = lab.server()
+    only(lab.ensure(server))
+    only(lab.ensure(lab.client()))
+    lab.write("s.conf", lab.server_config(extra="max-clients 5\n"))
+    for check in (True, False):
+        result = lab.ensure(server, check=check)
+        assert only(result)["dropped_clients"] == 1
+        assert only(result)["reason"].endswith("; this drops 1 client")
+        assert result["commands"][0].endswith("  # drops 1 client")
+        assert "# drops 1 client\n" in result["diff"]["prepared"]
+    os.kill(only(lab.ensure(server))["pid"], signal.SIGSTOP)
+    result = lab.ensure(server, state="stopped", check=True)
+    assert only(result)["dropped_clients"] is None
+    assert "not known" in result["commands"][0]
+    result = lab.ensure(lab.instances[1], state="stopped")
+    assert "dropped_clients" not in only(result), "a client has none"
 
 
 @pytest.mark.parametrize("mistake", ["no-such-option 1\n", "cert missing.crt\n", "up ./missing\nscript-security 2\n"])
@@ -239,7 +262,7 @@ def test_a_client_configuration_is_tried_without_its_server(lab: OpenVpnLab) -> 
     only(lab.ensure(server))
     pid = only(lab.ensure(client))["pid"]
     good = Path(client["config"]).read_text()
-    lab.write("c.conf", good.replace("client.key", "server.key"))
+    lab.write("c.conf", good + "tls-cipher nothing-of-that-name\n")
     result = lab.ensure(client)
     assert result["failed"]
     assert "new configuration" in result["msg"]

@@ -64,8 +64,6 @@ class Site:
             "netns_cluster_address": ADDRESS,
             "netns_cluster_size": 2,
             "netns_cluster_hash_init": 7,
-            "openvpn_server_keepalive_interval": 1,
-            "openvpn_server_keepalive_timeout": 4,
             "pki_directory": str(self.tmp / "pki"),
             "pki_clients": names,
             **({} if whole else {"netns_cluster_prerequisites": False, "netns_cluster_pki": False}),
@@ -126,12 +124,12 @@ class Site:
         return result
 
     def wait_until_served_as_predicted(self, seconds: float) -> dict[str, list[tuple[str, Client]]]:
-        """Every client by its owner; what the servers say then."""
+        """Every client by its owner, and by nobody else; what the servers say then."""
         wanted = {f"c{i + 1}": self.owner(i) for i in range(CLIENTS)}
         deadline = time.monotonic() + seconds
         while True:
             served = self.served()
-            if all(wanted[name] in [member for member, _client in by] for name, by in served.items()):
+            if all([wanted[name]] == [member for member, _client in by] for name, by in served.items()):
                 return served
             assert time.monotonic() < deadline, f"wanted {wanted}, but {served}"
             time.sleep(0.2)
@@ -200,7 +198,6 @@ def test_clients_are_served_by_the_member_that_the_filter_predicts(site: Site) -
     for i in range(CLIENTS):
         site.connect(i)
     served = site.wait_until_served_as_predicted(20)
-    assert all(len(by) == 1 for by in served.values()), "nobody is served twice"
     assert {by[0][0] for by in served.values()} == {f"{site.name}1", f"{site.name}2"}
 
 
@@ -214,14 +211,14 @@ def test_clients_reach_the_host_and_each_other_across_members(site: Site) -> Non
 
 def test_check_mode_after_a_change_of_one_variable_says_just_that(site: Site) -> None:
     before = dump(site)
-    said = site.play("--check", "--diff", openvpn_server_keepalive_timeout=5)
+    said = site.play("--check", "--diff", openvpn_server_keepalive_timeout=70)
     assert [re.sub(".* : ", "", task).rstrip("]") for task in said.changed_tasks] == [
         "Write the shared configuration",
         "Say which instances would run from other files",
     ]
-    assert "-keepalive 1 4\n+keepalive 1 5\n" in said.output
+    assert "-keepalive 10 60\n+keepalive 10 70\n" in said.output
     assert dump(site) == before
-    assert site.play().changed == 0, "check mode changed nothing"
+    assert site.play().changed_tasks == [], "check mode changed nothing"
 
 
 @pytest.mark.parametrize(("size", "moves"), [(5, 153), (3, 102)])
@@ -243,7 +240,8 @@ def test_growing_and_shrinking_moves_the_fewest_buckets_and_keeps_the_other_sess
     assert 0 < len(stayed) < CLIENTS, "some are to stay and some are to move"
     for i in stayed:
         assert site.through_tunnel(i, "10.255.0.1")
-    after = site.wait_until_served_as_predicted(30)
+    # They were told: nobody waits for the end of a ping-restart, which is a minute.
+    after = site.wait_until_served_as_predicted(10)
     for i in stayed:
         (_member, was), (_same, is_now) = before[f"c{i + 1}"][0], after[f"c{i + 1}"][0]
         assert (is_now.cid, is_now.connected_since) == (was.cid, was.connected_since), "the same session"
@@ -256,7 +254,7 @@ def test_growing_and_shrinking_moves_the_fewest_buckets_and_keeps_the_other_sess
     assert set(site.world.namespaces()) == wanted, "the world's"
     members = {n for n in sh("ip netns list | cut -d' ' -f1").split() if re.fullmatch(f"{site.name}[0-9]+", n)}
     assert members == {f"{site.name}{k + 1}" for k in range(size)}
-    assert site.play(netns_cluster_size=size).changed == 0
+    assert site.play(netns_cluster_size=size).changed_tasks == []
 
 
 def test_no_secret_is_printed(site: Site) -> None:

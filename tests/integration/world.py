@@ -11,17 +11,23 @@ never touched. Names of namespaces are global, so every test run has its own pre
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import socket
 import subprocess
 import sys
+import tempfile
 import typing as t
 from pathlib import Path
 
 # Where pytest finds the collection; modules that it starts must find it as well.
 COLLECTIONS = next(p for p in sys.path if p and Path(p, "ansible_collections/clustered/openvpn").is_dir())
 MODULE_RUNNER = Path(__file__).parent / "run_module.py"
+
+# The interpreter that modules run under. With MODULE_PYTHON=/usr/bin/python3 they meet the distribution's pyroute2
+# instead of .venv's, as they do on a node.
+MODULE_PYTHON = os.environ.get("MODULE_PYTHON") or sys.executable
 
 
 def on_host(netns: str) -> list[str]:
@@ -59,6 +65,20 @@ def within(netns: str) -> t.Iterator[None]:
         os.close(home)
 
 
+def module_environment(directory: Path) -> dict[str, str]:
+    """What a module needs to start: this collection, and Ansible's own code, which alone goes along to a node."""
+    paths = [COLLECTIONS]
+    if sys.executable != MODULE_PYTHON:
+        found = importlib.util.find_spec("ansible")
+        assert found is not None
+        assert found.origin is not None
+        link = directory / "ansible"
+        if not link.is_symlink():
+            link.symlink_to(Path(found.origin).parent)
+        paths.append(str(directory))
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
 class ModuleFailed(AssertionError):
     """A module said failed."""
 
@@ -69,6 +89,8 @@ class World:
     def __init__(self, prefix: str):
         self.prefix = prefix
         self.host = self.name("host")
+        self._ansible = tempfile.TemporaryDirectory()
+        self._environment = module_environment(Path(self._ansible.name))
 
     def name(self, short: str) -> str:
         """The full name of a namespace."""
@@ -111,13 +133,13 @@ class World:
         """Run a module of the collection on the host, as Ansible does; its result. Raises ModuleFailed."""
         args.update(_ansible_check_mode=check, _ansible_diff=True)
         done = subprocess.run(
-            ["nsenter", f"--net=/run/netns/{self.host}", sys.executable, str(MODULE_RUNNER), module],
+            ["nsenter", f"--net=/run/netns/{self.host}", MODULE_PYTHON, str(MODULE_RUNNER), module],
             input=json.dumps(args),
             capture_output=True,
             text=True,
             timeout=120,
             check=False,
-            env={**os.environ, "PYTHONPATH": COLLECTIONS},
+            env=self._environment,
         )
         try:
             result = json.loads(done.stdout)
@@ -134,6 +156,7 @@ class World:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(int(pid), 9)
             sh(f"ip netns del {name}", check=False)
+        self._ansible.cleanup()
 
 
 class Echo:
@@ -153,7 +176,7 @@ class Echo:
 
 def ask_udp(netns: str, address: str, port: int, *, size: int = 0, timeout: float = 1.0) -> list[str]:
     """Who answers a datagram: the names of all that do. One that is answered is waited a moment longer for a second."""
-    with within(netns), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+    with within(netns), socket.socket(_family(address), socket.SOCK_DGRAM) as sock:
         sock.settimeout(timeout)
         sock.sendto(b"?".ljust(size or 1, b"."), (address, port))
         answers = []
@@ -168,7 +191,7 @@ def ask_udp(netns: str, address: str, port: int, *, size: int = 0, timeout: floa
 
 def ask_tcp(netns: str, address: str, port: int, *, timeout: float = 1.0) -> str | None:
     """Who answers a connection: a name, "" for a refusal, None for silence."""
-    with within(netns), socket.socket() as sock:
+    with within(netns), socket.socket(_family(address)) as sock:
         sock.settimeout(timeout)
         try:
             sock.connect((address, port))
@@ -178,3 +201,7 @@ def ask_tcp(netns: str, address: str, port: int, *, timeout: float = 1.0) -> str
             return ""
         except OSError:
             return None
+
+
+def _family(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET

@@ -95,6 +95,15 @@ def hash_in(listing: Listing) -> dict[str, t.Any] | None:
     return None
 
 
+def address_in(listing: Listing) -> str | None:
+    """The service address that a table is for."""
+    for rule in _ruleset.rules_of(listing, UPLINK):
+        for match in _find(rule["expr"], "match"):
+            if _field(match["left"]) == "daddr" and isinstance(match["right"], str):
+                return match["right"]
+    return None
+
+
 def _steer(cluster: Cluster, held: Held) -> Table:
     # The host's own traffic, and what it routes from elsewhere, reaches the bridge under a MAC of its own. A frame
     # that came through the uplink has its owner's MAC already and is not looked up again.

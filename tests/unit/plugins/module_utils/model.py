@@ -194,6 +194,11 @@ class Model:
         assert address in held, "Cannot assign requested address"
         self._change(netns, dev, addresses=frozenset(self._addresses[netns, dev]))
 
+    def _route_add(self, netns: str, dev: str, dst: str, **route: t.Any) -> None:
+        routes = self.views[netns].links[dev].routes.values()
+        assert dst not in {r.dst for some in routes for r in some}, "File exists"
+        self._route_replace(netns, dev, dst, **route)
+
     def _route_replace(self, netns: str, dev: str, dst: str, via: str | None, src: str | None, proto: t.Any) -> None:
         link = self.views[netns].links[dev]
         assert link.up, "Network is down"

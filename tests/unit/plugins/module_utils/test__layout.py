@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import re
 
 import pytest
 from hypothesis import given
@@ -22,7 +23,7 @@ from ansible_collections.clustered.openvpn.plugins.module_utils._topology import
 
 UDP = {"name": "udp", "protocol": "udp", "port": 1194, "pool": "10.8.0.0/16"}
 TCP = {"name": "tcp", "protocol": "tcp", "port": 443, "pool": "10.9.0.0/16"}
-NOTHING = {"cluster": {}, "servers": [], "veths": [], "namespaces": [], "bridges": []}
+NOTHING = {"clusters": [], "servers": [], "in_the_way": [], "veths": [], "namespaces": [], "bridges": []}
 
 
 def wanted(**changes):
@@ -128,8 +129,10 @@ def test_a_member_that_goes_is_on_the_bridge_until_it_is_taken_down():
 def test_a_former_service_address_is_to_be_taken_away(change):
     first = layout(members=members(1))
     second = layout(first, members=members(1), **change)
-    assert second["retired"]["cluster"] == {**first["cluster"], "nodes": first["nodes"]}
+    assert second["retired"]["clusters"] == [{**first["cluster"], "nodes": first["nodes"]}]
     assert layout(second, members=members(1), **change)["retired"] == second["retired"]
+    third = layout(second, members=members(1), address="192.0.2.12")
+    assert len(third["retired"]["clusters"]) == 2, "none is forgotten, whatever happens between"
     done = {**second, "retired": NOTHING}
     assert layout(done, members=members(1), **change)["retired"] == NOTHING
 
@@ -262,7 +265,7 @@ def test_macs_are_stable_unicast_and_differ_by_cluster_and_member():
         ({"instances": [{**UDP, "protocol": "sctp"}]}, "instances[0].protocol: 'sctp': udp or tcp"),
         ({"instances": [{**UDP, "port": 65536}]}, "instances[0].port: 65536: a port lies between"),
         ({"instances": [UDP, {**TCP, "name": "udp"}]}, "instances.name: 'udp': named twice"),
-        ({"instances": [UDP, {**UDP, "name": "two"}]}, "instances.port: ('udp', 1194): named twice"),
+        ({"instances": [UDP, {**UDP, "name": "two"}]}, "instances.port: 'udp 1194': named twice"),
         ({"slice_prefix": 30}, "slice_prefix: 30: between the length of pool 10.8.0.0/16 and 29"),
         ({"slice_prefix": 15}, "slice_prefix: 15: between"),
         (
@@ -286,3 +289,34 @@ def test_refused_with_parameter_value_and_remedy(changes, message):
     with pytest.raises(ParameterError) as error:
         layout(**changes)
     assert str(error.value).startswith(message)
+
+
+def test_a_server_with_the_port_or_the_pool_of_a_former_one_waits_for_it_to_stop():
+    first = layout(members=members(1, 2), instances=[UDP])
+    renamed = layout(first, members=members(1), instances=[{**UDP, "name": "other"}])
+    assert names(renamed["retired"]["in_the_way"]) == {"vpn1-udp"}
+    assert names(renamed["retired"]["servers"]) == {"vpn1-udp", "vpn2-udp"}
+    fewer = layout(first, members=members(1), instances=[UDP])
+    assert fewer["retired"]["in_the_way"] == []
+
+
+@pytest.mark.parametrize(
+    ("change", "parameter"),
+    [
+        ({"name": "vpn1", "members": members(1)}, "members.name: 'vpn1'"),
+        ({"name": "two", "address": "192.0.2.10"}, "address: '192.0.2.10'"),
+        ({"name": "two", "internal_network": "10.255.0.0/16"}, "internal_network: '10.255.0.0/16'"),
+        ({"name": "two", "instances": [{**UDP, "pool": "10.8.1.0/24"}]}, "instances[udp].pool: '10.8.1.0/24'"),
+    ],
+)
+def test_two_clusters_of_a_host_share_nothing(change, parameter):
+    one = layout(members=members(1, 2), instances=[UDP])
+    apart = {
+        "address": "192.0.2.11",
+        "internal_network": "10.254.0.0/22",
+        "instances": [{**UDP, "pool": "10.9.0.0/16"}],
+        "members": [{"name": "two1"}],
+    }
+    assert layout(others=[one], name="two", **apart)
+    with pytest.raises(ParameterError, match=re.escape(parameter) + ".*the cluster vpn of this host has it"):
+        layout(others=[one], **{**apart, **change})

@@ -176,7 +176,7 @@ def test_a_trial_overrides_everything_that_a_running_instance_owns() -> None:
         ("auth-user-pass-verify", "/etc/verify", "via-file"),
     )
     assert " ".join(trial_command(ONE, given, "/t")) == (
-        "/usr/sbin/openvpn --log-append /t/log --cd /etc/openvpn/server --config vpn1-udp.conf --verb 3"
+        "/usr/sbin/openvpn --log-append /t.log --cd /etc/openvpn/server --config vpn1-udp.conf --verb 3"
         " --management /t/management.sock unix --status /t/status --writepid /t/pid"
         " --ifconfig-pool-persist /t/ifconfig-pool-persist --up /bin/true --auth-user-pass-verify /bin/true via-file"
     )

@@ -1,0 +1,41 @@
+# Copyright (c) 2026 clustered.openvpn contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Runs modules one after the other in one process: hundreds of them, where starts of Python would take minutes.
+
+For modules that are refused or that only look. A line of standard input is a JSON list of a module's name and its
+arguments. A line of standard output is a JSON list of what the module printed, and of its traceback if it ended with
+one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import sys
+import traceback
+
+import run_module
+
+
+def main() -> None:
+    """Answer until the input ends."""
+    requests, answers = sys.stdin, sys.stdout
+    for line in requests:
+        name, args = json.loads(line)
+        sys.argv, sys.stdin = ["run_module.py", name], io.StringIO(json.dumps(args))
+        output, trace = io.StringIO(), ""
+        with contextlib.redirect_stdout(output):
+            try:
+                run_module.main()
+            except SystemExit:
+                pass
+            except BaseException:
+                trace = traceback.format_exc()
+        print(json.dumps([output.getvalue(), trace]), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()
