@@ -27,7 +27,7 @@ def host_sysctls(cluster: Cluster) -> dict[str, str]:
     nic, bridge = cluster.interface, cluster.bridge
     if cluster.version == 6:
         # IPv6 knows forwarding for the whole host only. Once it forwards, a host ignores router advertisements unless
-        # accept_ra is 2: a host whose addresses come from them must set that first, see docs/ipv6.md.
+        # accept_ra is 2: a host whose addresses come from them must set that first: docs/ipv6.md.
         return {
             "net/ipv6/conf/all/forwarding": "1",
             f"net/ipv6/conf/{nic}/proxy_ndp": "1",

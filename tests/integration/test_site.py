@@ -257,6 +257,29 @@ def test_growing_and_shrinking_moves_the_fewest_buckets_and_keeps_the_other_sess
     assert site.play(netns_cluster_size=size).changed_tasks == []
 
 
+def test_a_second_cluster_on_the_host_disturbs_nobody(site: Site) -> None:
+    before = site.wait_until_served_as_predicted(20)
+    second: dict[str, t.Any] = {
+        "netns_cluster_name": f"u{site.name[1:]}",
+        "netns_cluster_address": "192.0.2.20",
+        "netns_cluster_internal_network": "10.251.0.0/22",
+        "netns_cluster_instances": [{"name": "udp", "protocol": "udp", "port": 1194, "pool": "10.18.0.0/16"}],
+    }
+    try:
+        site.play(whole=True, **second)
+        assert site.play(**second).changed_tasks == []
+        assert site.play(netns_cluster_size=3).changed_tasks == []
+        assert "1 received" in sh("ping -c 1 -W 2 192.0.2.20", site.world.name("c1"))
+        with pytest.raises(AssertionError, match=f"the cluster {site.name} of this host has it"):
+            site.play(**{**second, "netns_cluster_address": ADDRESS})
+    finally:
+        site.play(whole=True, netns_cluster_state="absent", **second)
+    assert site.play(netns_cluster_size=3).changed_tasks == []
+    after = site.wait_until_served_as_predicted(20)
+    for name, by in before.items():
+        assert after[name][0][1].cid == by[0][1].cid, "the same session"
+
+
 def test_no_secret_is_printed(site: Site) -> None:
     """The noisiest run there is, with new keys for a new client and everything written anew."""
     Path(f"/etc/clustered-openvpn/{site.name}/tls-crypt.key").unlink()
