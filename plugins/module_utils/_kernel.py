@@ -129,7 +129,7 @@ class Kernel:
         result: dict[tuple[str, str, str], _nft.Listing] = dict.fromkeys(keys)
         running: collections.deque[tuple[tuple[str, str, str], _nft.Process]] = collections.deque()
         try:
-            for key in result:
+            for key in list(result):
                 if views[key[0]].exists:
                     if len(running) >= NFT_AT_ONCE:
                         done, process = running.popleft()

@@ -24,6 +24,7 @@ from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn_keys im
 
 CA, OTHER = Authority(), Authority("other-ca")
 BELOW = Authority("below", above=CA)
+IN_A_CHAIN = BELOW.issue("in a chain")
 CERT, KEY = CA.issue("server", "server")
 STRANGE = Authority("strange")  # a CA of the same name but with another key
 IMPOSTOR = Authority()
@@ -61,9 +62,7 @@ LOCKED = ec.generate_private_key(ec.SECP256R1())
         good(crl_verify=CA.revocations(since=-9, until=-8) + CA.revocations()),
         good(cert=CERT.replace(b"\n", b"\r\n")),
         # a chain: in the certificate's file, among the extra ones, with the CA
-        pair(
-            (lambda made: (made[0] + BELOW.pem, made[1]))(BELOW.issue("in a chain")),
-        ),
+        pair((IN_A_CHAIN[0] + BELOW.pem, IN_A_CHAIN[1])),
         pair(BELOW.issue("in a chain"), extra_certs=BELOW.pem),
         pair(BELOW.issue("in a chain"), ca=CA.pem + BELOW.pem),
         # without a CA a peer is known by its fingerprint; without a key here, a token may have it
