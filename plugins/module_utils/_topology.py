@@ -245,8 +245,9 @@ def plan_bridges(wanted: t.Sequence[Bridge], present: bool, views: Views) -> lis
             continue
         if have is None:
             snooping = int(bridge.mcast_snooping)
-            steps.append(step("bridge_add", want.netns, dev=want.name, mac=want.mac, mtu=want.mtu, snooping=snooping))
-            have = Link(want.name, "bridge", mac=want.mac, mtu=want.mtu, mcast_snooping=bridge.mcast_snooping)
+            # An MTU given at birth is forgotten with the first port; one set afterwards is kept.
+            steps.append(step("bridge_add", want.netns, dev=want.name, mac=want.mac, mtu=None, snooping=snooping))
+            have = Link(want.name, "bridge", mac=want.mac, mcast_snooping=bridge.mcast_snooping)
         if have.mcast_snooping != bridge.mcast_snooping:
             steps.append(step("bridge_snooping", want.netns, dev=want.name, snooping=int(bridge.mcast_snooping)))
         steps.extend(_plan_link(want, have))
@@ -292,6 +293,11 @@ def _plan_link(want: Interface, have: Link) -> list[Step]:
         steps.append(step("link_mac", want.netns, dev=want.name, mac=want.mac))
     if want.mtu and have.mtu != want.mtu:
         steps.append(step("link_mtu", want.netns, dev=want.name, mtu=want.mtu))
+    if have.up and not want.up:
+        # First, for the kernel takes an interface's IPv6 addresses away with it.
+        steps.append(step("link_down", want.netns, dev=want.name))
+        lost = frozenset(a for a in have.addresses if ipaddress.ip_interface(a).version == 6)
+        have = replace(have, up=False, addresses=have.addresses - lost)
     # Added before removed: an address that others depend on (a secondary's primary) never leaves a gap.
     steps.extend(
         step("addr_add", want.netns, dev=want.name, address=a) for a in sorted(want.addresses - have.addresses)
@@ -303,7 +309,7 @@ def _plan_link(want: Interface, have: Link) -> list[Step]:
         steps.append(step("sysctl", want.netns, key=key, value="1"))
     steps.extend(step("addr_del", want.netns, dev=want.name, address=a) for a in sorted(extra))
     if want.up != have.up:
-        steps.append(step("link_up" if want.up else "link_down", want.netns, dev=want.name))
+        steps.append(step("link_up", want.netns, dev=want.name))
     return steps
 
 

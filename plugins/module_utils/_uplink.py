@@ -65,6 +65,8 @@ def missing(cluster: Cluster, views: Views) -> list[str]:
         )
         if name not in links
     ]
+    if cluster.bridge in links and not links[cluster.bridge].up:
+        result.append(f"bridge: {cluster.bridge!r}: is down; set it up first with clustered.openvpn.bridge")
     result.extend(
         f"nodes.netns: {node.netns!r}: no such network namespace; make it first with clustered.openvpn.netns"
         for node in cluster.nodes

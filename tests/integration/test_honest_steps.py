@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from .served import ServedWorld, State, differences_at_last, states_of
 from .world import World, sh
 
-TOPOLOGIES = int(os.environ.get("TOPOLOGIES", "15"))
+TOPOLOGIES = int(os.environ.get("TOPOLOGIES", "8"))
 
 # In parameters and commands "@" is the prefix of a world, as in "@-a", a namespace.
 PREFIX = "@"
@@ -142,6 +142,7 @@ def topologies(draw: st.DrawFn) -> dict[str, Parameters]:
         bridges.append({**draw(interfaces(2 * VETHS + i, f"br{i}", netns)), "ports": ports, "fdb": fdb, **flags})
     result = {"netns": {"namespaces": namespaces}, "veth": {"veths": veths}, "bridge": {"bridges": bridges}}
     if bridges and draw(st.integers(0, 3)) > 0:
+        bridges[0]["up"] = True  # or there is no route over it
         result["clusterip"] = draw(clusters({place: name for name, place in sorted(where.items())}))
     return result
 

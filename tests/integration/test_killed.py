@@ -4,7 +4,7 @@
 
 """Runs killed with SIGKILL at random moments: one further run always ends where an undisturbed one does.
 
-KILLS=1000 makes it longer, SEED=… repeats a sequence of moments (as far as time can be repeated).
+KILLS=200 makes it longer (60 take a minute), SEED=… repeats a sequence of moments (as far as time can be repeated).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import pytest
 from .served import Killed, ServedWorld, State, differences_at_last, states_of
 from .test_packets import Built
 
-KILLS = int(os.environ.get("KILLS", "200"))
+KILLS = int(os.environ.get("KILLS", "60"))
 SEED = os.environ.get("SEED") or str(time.time_ns())
 
 MODULES = ("netns", "veth", "bridge", "clusterip")

@@ -143,7 +143,9 @@ class Model:
         self._change(netns, dev, up=True)
 
     def _link_down(self, netns: str, dev: str) -> None:
-        self._change(netns, dev, up=False, routes={})
+        kept = [a for a in self._addresses.get((netns, dev), []) if ":" not in a]
+        self._addresses[netns, dev] = kept
+        self._change(netns, dev, up=False, routes={}, addresses=frozenset(kept))
 
     def _link_mac(self, netns: str, dev: str, mac: str) -> None:
         self._change(netns, dev, mac=mac)

@@ -162,7 +162,10 @@ def test_a_pair_is_made_in_place_and_its_routes_come_when_both_ends_are_up():
         (step("link_mac", dev="ve", mac=MACS[4]), [f"ip link set dev ve address {MACS[1]}"]),
         (step("link_mtu", "a", dev="eth0", mtu=1300), ["ip -n a link set dev eth0 mtu 1500"]),
         (step("link_down", dev="ve"), ["ip link set dev ve up"]),
-        (step("link_down", "a", dev="eth0"), ["ip -n a link set dev eth0 up", DIRECT, DEFAULT]),
+        (
+            step("link_down", "a", dev="eth0"),
+            ["ip -n a addr add 2001:db8::2/64 dev eth0", "ip -n a link set dev eth0 up", DIRECT, DEFAULT],
+        ),
         (step("addr_add", "a", dev="eth0", address="10.9.0.1/24"), ["ip -n a addr del 10.9.0.1/24 dev eth0"]),
         (step("addr_del", "a", dev="eth0", address="2001:db8::2/64"), ["ip -n a addr add 2001:db8::2/64 dev eth0"]),
         (step("addr_add", "a", dev="eth0", address="fe80::1/64"), []),
