@@ -219,10 +219,10 @@ def plan_veths(wanted: t.Iterable[Veth], present: bool, views: Views) -> list[St
             steps.append(_veth_add(veth))
             have = [Link(e.name, "veth", mac=e.mac, mtu=e.mtu) for e in ends]
         for end, link in zip(ends, have):
+            steps.extend(_drop_routes(end, link))  # before the address goes that the kernel drops them with
             steps.extend(_plan_link(end, t.cast(Link, link)))
         # A route needs its interface up, and an interface has carrier when both of its ends are up.
         for end, link in zip(ends, have):
-            steps.extend(_drop_routes(end, link))
             steps.extend(_add_routes(end, t.cast(Link, link)))
     return steps
 
@@ -245,13 +245,16 @@ def plan_bridges(wanted: t.Sequence[Bridge], present: bool, views: Views) -> lis
             continue
         if have is None:
             snooping = int(bridge.mcast_snooping)
-            # An MTU given at birth is forgotten with the first port; one set afterwards is kept.
             steps.append(step("bridge_add", want.netns, dev=want.name, mac=want.mac, mtu=None, snooping=snooping))
             have = Link(want.name, "bridge", mac=want.mac, mcast_snooping=bridge.mcast_snooping)
         if have.mcast_snooping != bridge.mcast_snooping:
             steps.append(step("bridge_snooping", want.netns, dev=want.name, snooping=int(bridge.mcast_snooping)))
-        steps.extend(_plan_link(want, have))
-        steps.extend(_plan_ports(bridge, taken, view))
+        steps.extend(_plan_link(replace(want, mtu=None), have))
+        ports = _plan_ports(bridge, taken, view)
+        steps.extend(ports)
+        # A bridge takes its MTU from its ports until it was set to another value: so it is set after they have joined.
+        if want.mtu and (have.mtu != want.mtu or any(s.op == "link_master" for s in ports)):
+            steps.append(step("link_mtu", want.netns, dev=want.name, mtu=want.mtu))
         steps.extend(_add_routes(want, have))
     return steps
 

@@ -174,7 +174,7 @@ class Echo:
         self.process.wait()
 
 
-def ask_udp(netns: str, address: str, port: int, *, size: int = 0, timeout: float = 1.0) -> list[str]:
+def ask_udp(netns: str, address: str, port: int, *, size: int = 0, timeout: float = 5.0) -> list[str]:
     """Who answers a datagram: the names of all that do. One that is answered is waited a moment longer for a second."""
     with within(netns), socket.socket(_family(address), socket.SOCK_DGRAM) as sock:
         sock.settimeout(timeout)
@@ -189,7 +189,7 @@ def ask_udp(netns: str, address: str, port: int, *, size: int = 0, timeout: floa
     return answers
 
 
-def ask_tcp(netns: str, address: str, port: int, *, timeout: float = 1.0) -> str | None:
+def ask_tcp(netns: str, address: str, port: int, *, timeout: float = 5.0) -> str | None:
     """Who answers a connection: a name, "" for a refusal, None for silence."""
     with within(netns), socket.socket(_family(address)) as sock:
         sock.settimeout(timeout)
