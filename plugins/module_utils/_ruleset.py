@@ -53,7 +53,7 @@ class Table:
         return self.family, self.name
 
 
-Listing = t.Optional[t.Sequence[t.Mapping[str, t.Any]]]  # _nft.list_table()
+Listing = t.Optional[t.Sequence[t.Mapping[str, t.Any]]]  # of Kernel.tables()
 
 
 def plan_table(want: Table, have: Listing) -> list[str]:
