@@ -50,6 +50,7 @@ class Cluster:
     nodes: tuple[Node, ...]
     services: tuple[Service, ...]
     claims: str
+    uplink: str = "routed"
 
     @property
     def version(self) -> int:
@@ -63,12 +64,13 @@ class Cluster:
 
     @property
     def routed_mac(self) -> str:
-        """The destination MAC of the host's own packets for the address. In a flood, that of all its frames.
+        """The destination MAC of the host's own packets for the address; C(uplink: bridged): of everybody's.
 
-        When steering, they carry it until their owner is looked up: clustermac as a unicast. Nobody has it, so without
-        our rules the bridge drops such a frame. A multicast would reach every member.
+        They carry it until their owner is looked up: clustermac as a unicast. Nobody has it, so without our rules the
+        bridge drops such a frame. A multicast would reach every member: what is wanted of it in a flood on an internal
+        bridge.
         """
-        if self.distribution == "flood":
+        if self.distribution == "flood" and self.uplink == "routed":
             return self.clustermac
         first, rest = self.clustermac[:2], self.clustermac[2:]
         return f"{int(first, 16) & ~1:02x}{rest}"
@@ -134,6 +136,7 @@ def cluster_from(params: t.Mapping[str, t.Any]) -> Cluster:
         nodes=_nodes(params["nodes"], total, claims),
         services=services,
         claims=claims,
+        uplink=params["uplink"],
     )
 
 

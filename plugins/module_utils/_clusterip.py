@@ -10,9 +10,10 @@ Absent: the other way round.
 
 from __future__ import annotations
 
+import types
 import typing as t
 
-from ansible_collections.clustered.openvpn.plugins.module_utils import _uplink
+from ansible_collections.clustered.openvpn.plugins.module_utils import _uplink, _uplink_bridged
 from ansible_collections.clustered.openvpn.plugins.module_utils._cluster import Cluster
 from ansible_collections.clustered.openvpn.plugins.module_utils._engines import nftables
 from ansible_collections.clustered.openvpn.plugins.module_utils._observed import Views
@@ -30,9 +31,8 @@ Listings = t.Mapping[tuple[str, str, str], Listing]  # (netns, family, table) ->
 def tables_of(cluster: Cluster) -> list[tuple[str, str, str]]:
     """The tables to list before planning, as (netns, family, table)."""
     family = "ip" if cluster.version == 4 else "ip6"
-    return [
-        (netns, kind, cluster.table) for netns in ("", *(n.netns for n in cluster.nodes)) for kind in ("netdev", family)
-    ]
+    members = [(node.netns, kind, cluster.table) for node in cluster.nodes for kind in ("netdev", family)]
+    return [("", kind, cluster.table) for kind in ("netdev", family, "bridge")] + members
 
 
 def plan(cluster: Cluster, present: bool, views: Views, listings: Listings, *, others: bool = False) -> list[Step]:
@@ -51,7 +51,7 @@ def plan(cluster: Cluster, present: bool, views: Views, listings: Listings, *, o
         steps += _uplink.plan_member(cluster, views[node.netns], present)
         releases += _nft(node.netns, gone)
     steps += _nft("", _lines("", nftables.host_tables(cluster, held), cluster, listings))
-    steps += _uplink.plan_host(cluster, views[""])
+    steps += _of(cluster).plan_host(cluster, views[""])
     return steps + releases
 
 
@@ -60,7 +60,7 @@ def held_now(cluster: Cluster, listings: Listings) -> dict[str, set[int]]:
 
     When the distribution is changed, the owners are still where the other one keeps them.
     """
-    by_host = nftables.held_on_host(listings["", "netdev", cluster.table])
+    by_host = nftables.held_on_host(listings["", nftables.deciding_family(cluster), cluster.table])
     by_members = {n.mac: nftables.held_in_member(listings[n.netns, "netdev", cluster.table]) for n in cluster.nodes}
     first, other = (by_host, by_members) if cluster.distribution == "steer" else (by_members, by_host)
     return first if any(first.values()) else other
@@ -77,8 +77,9 @@ def moved(cluster: Cluster, present: bool, listings: Listings) -> int:
 
 def _plan_absent(cluster: Cluster, views: Views, listings: Listings, others: bool) -> list[Step]:
     # A cluster that has another address by now keeps its tables: they are that one's.
-    moved_on = nftables.address_in(listings["", "netdev", cluster.table]) not in (None, cluster.address)
-    steps = _uplink.plan_no_host(cluster, views[""], others or moved_on)
+    at_work = {nftables.address_in(listings["", family, cluster.table]) for family in ("netdev", "bridge")}
+    moved_on = bool(at_work - {None, cluster.address})
+    steps = _of(cluster).plan_no_host(cluster, views[""], others or moved_on)
     if not moved_on:
         steps += _nft("", _lines("", [], cluster, listings))
     for node in cluster.nodes:
@@ -86,6 +87,10 @@ def _plan_absent(cluster: Cluster, views: Views, listings: Listings, others: boo
         if not moved_on:
             steps += _nft(node.netns, _lines(node.netns, [], cluster, listings))
     return steps
+
+
+def _of(cluster: Cluster) -> types.ModuleType:
+    return _uplink_bridged if cluster.uplink == "bridged" else _uplink
 
 
 def _lines(netns: str, wanted: t.Sequence[Table], cluster: Cluster, listings: Listings) -> list[str]:

@@ -155,7 +155,8 @@ class Kernel:
             except NetlinkError as exc:
                 raise KernelError(f"{step.text}: {os.strerror(exc.code)}") from exc
             except OSError as exc:
-                raise KernelError(f"{step.text}: {exc.strerror or exc}") from exc
+                # nft itself names the line that it refuses, of hundreds perhaps.
+                raise KernelError(f"{step.text.splitlines()[0]}: {exc.strerror or exc}") from exc
 
     def _netns_add(self, step: Step) -> None:
         name = step.args["name"]
@@ -228,6 +229,9 @@ class Kernel:
     def _port_set(self, step: Step) -> None:
         flags = {"unicast_flood": int(step.args["flood"] == "on"), "learning": int(step.args["learning"] == "on")}
         self._handle(step.netns).brport("set", index=self._index(step.netns, step.args["dev"]), **flags)
+
+    def _port_suppress(self, step: Step) -> None:
+        self._handle(step.netns).brport("set", index=self._index(step.netns, step.args["dev"]), neigh_suppress=1)
 
     def _addr_add(self, step: Step) -> None:
         self._addr(step, "add")
@@ -376,6 +380,7 @@ def _links(reader: _rtnl.Reader, parts: t.Collection[str], asked: t.Collection[t
             mcast_snooping=bridge[_rtnl.IFLA_BR_MCAST_SNOOPING] != b"\0" if bridge else None,
             flood=port.get(_rtnl.IFLA_BRPORT_UNICAST_FLOOD) != b"\0",
             learning=port.get(_rtnl.IFLA_BRPORT_LEARNING) != b"\0",
+            neigh_suppress=port.get(_rtnl.IFLA_BRPORT_NEIGH_SUPPRESS) == b"\1",
             addresses=frozenset(addresses.get(index, ())),
             routes={proto: frozenset(found) for proto, found in routes.get(index, {}).items()},
             neighbours=neighbours.get(index, {}),

@@ -14,6 +14,7 @@ import hashlib
 import ipaddress
 import re
 import typing as t
+from dataclasses import dataclass
 
 from ansible_collections.clustered.openvpn.plugins.module_utils import _buckets
 from ansible_collections.clustered.openvpn.plugins.module_utils import _params as p
@@ -43,18 +44,19 @@ def layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None
 
     wanted: name, address, interface, members (name, and perhaps number, weight, cpus; if there are none: size, cores,
     pin), instances (name, protocol, port, pool), slice_prefix, internal_network, total_nodes, hash_init, clustermac;
-    facts: what Ansible gathered of the host's interfaces; others: the layouts of other clusters on the host. Raises
-    ParameterError.
+    uplink (bridged: bridge, first_member_address, gateway); facts: what Ansible gathered of the host's interfaces;
+    leaving: the cluster is to go, so it need not fit the host; others: the layouts of other clusters on the host.
+    Raises ParameterError.
     """
     name = cluster_name("name", wanted["name"])
     p.address("address", wanted["address"], version=4)
     address = ipaddress.IPv4Address(p.service_address("address", wanted["address"]))
-    internal = t.cast(ipaddress.IPv4Network, p.network("internal_network", wanted["internal_network"], version=4))
     instances = _instances(wanted)
-    members = _members(name, wanted, internal, instances)
-    bridge = p.interface_name("name", f"br-{name}")
-    _no_overlaps(address, internal, instances)
-    _fits_host(wanted["interface"], address, internal, instances, _host_networks(wanted.get("facts") or {}, bridge))
+    lan = _lan(name, wanted, address)
+    members = _members(name, wanted, lan, instances)
+    _no_overlaps(address, lan, instances)
+    if not wanted.get("leaving"):
+        _fits_host(wanted, address, lan, instances)
     total, seed = hash_parameters(wanted)
     previous = previous or {}
     held = {m["name"]: m["local_nodes"] for m in previous.get("members", [])}
@@ -62,13 +64,13 @@ def layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None
     owners = _buckets.owners(weights, total, held or None)
     for member in members:
         member["local_nodes"] = owners[member["name"]]
-    gateway = internal.network_address + 1
     result = {
         "name": name,
         "cluster": {
             "address": str(address),
+            "uplink": lan.uplink,
             "interface": p.interface_name("interface", wanted["interface"]),
-            "bridge": bridge,
+            "bridge": lan.bridge,
             "clustermac": p.mac("clustermac", wanted.get("clustermac") or None, multicast=True)
             or default_clustermac(str(address)),
             "distribution": wanted.get("distribution", "steer"),
@@ -81,12 +83,11 @@ def layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None
         "members": members,
         "nodes": [{"netns": m["name"], "mac": m["mac"], "local_nodes": m["local_nodes"]} for m in members],
         "namespaces": [{"name": m["name"], "sysctls": MEMBER_SYSCTLS} for m in members],
-        "veths": [_veth(m, internal, gateway) for m in members],
+        "veths": [_veth(m, lan, instances) for m in members],
         "bridges": [
             {
-                "name": bridge,
-                "mac": member_mac(name, "bridge"),
-                "addresses": [f"{gateway}/{internal.prefixlen}"],
+                "name": lan.bridge,
+                **lan.own_bridge(name),
                 # Every address is known: a member that is gone must not have its frames shown to all the others.
                 "flood": False,
                 "learning": False,
@@ -104,13 +105,92 @@ def layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None
             for m in members
             for i in instances
         ],
-        # What a client must know of: the pools of all members, and the host by its internal address.
-        "push": [_pushed(ipaddress.ip_network(i["pool"])) for i in instances]
-        + [_pushed(ipaddress.ip_network(gateway))],
+        # What a client must know of: the pools of all members, and the host by its internal address, if it has one.
+        "push": [_pushed(_pool(i)) for i in instances]
+        + ([_pushed(ipaddress.IPv4Network(lan.host))] if lan.uplink == "routed" else []),
     }
-    _apart(result, instances, wanted.get("others") or [])
+    _apart(result, lan, instances, wanted.get("others") or [])
     result["retired"] = _retired(previous, result, wanted.get("facts") or {})
     return result
+
+
+@dataclass(frozen=True)
+class _Lan:
+    """What the members' own addresses are of: the internal network, or the LAN itself."""
+
+    uplink: str
+    bridge: str
+    network: ipaddress.IPv4Network
+    host: ipaddress.IPv4Address | None  # the host's own address there
+    gateway: ipaddress.IPv4Address | None  # the members' way out
+    first: ipaddress.IPv4Address | None  # of member 1
+    service: ipaddress.IPv4Address
+    mtu: int | None = None
+
+    def own_bridge(self, cluster: str) -> Data:
+        """The bridge itself; the LAN's is its owner's."""
+        if self.uplink == "bridged":
+            return {"exclusive": False}
+        return {"mac": member_mac(cluster, "bridge"), "addresses": [f"{self.host}/{self.network.prefixlen}"]}
+
+    def member_address(self, where: str, number: int, given: str | None) -> ipaddress.IPv4Address:
+        """A member's own address: as given, or counted from the first."""
+        if self.uplink == "routed" and given:
+            raise p.ParameterError(f"{where}.address", given, "uplink=routed derives it from the number: leave it out")
+        if given:
+            address = ipaddress.IPv4Address(p.address(f"{where}.address", given, version=4))
+        elif self.first is None:
+            raise p.ParameterError(
+                "first_member_address", "", "uplink=bridged needs the LAN address of member 1, or each member's address"
+            )
+        elif self.uplink == "routed" and FIRST_MEMBER + number >= self.network.num_addresses - 1:
+            raise p.ParameterError("internal_network", str(self.network), f"too small for member number {number}")
+        else:
+            address = self.first + (number - 1)
+        usable = self.network.prefixlen > 30 or self.network[0] < address < self.network[-1]
+        if address not in self.network or not usable or address in (self.host, self.gateway, self.service):
+            parameter = f"{where}.address" if given else "first_member_address"
+            raise p.ParameterError(
+                parameter,
+                str(address),
+                f"member number {number} needs a free address of {self.network} on {self.bridge}",
+            )
+        return address
+
+
+def _lan(cluster: str, wanted: t.Mapping[str, t.Any], service: ipaddress.IPv4Address) -> _Lan:
+    if wanted.get("uplink", "routed") == "routed":
+        network = t.cast(ipaddress.IPv4Network, p.network("internal_network", wanted["internal_network"], version=4))
+        host = network.network_address + 1
+        bridge = p.interface_name("name", f"br-{cluster}")
+        return _Lan("routed", bridge, network, host, host, network.network_address + FIRST_MEMBER + 1, service)
+    if not wanted.get("bridge"):
+        raise p.ParameterError("bridge", "", "uplink=bridged needs the bridge that the LAN is on")
+    bridge = p.interface_name("bridge", wanted["bridge"])
+    facts = wanted.get("facts") or {}
+    first = wanted.get("first_member_address") or None
+    if first is not None:
+        first = p.address("first_member_address", first, version=4)
+    # Until the NIC has become its port, the bridge's addresses are the NIC's.
+    here = [one for name in (bridge, wanted["interface"]) for one in _addresses(facts, name)]
+    if not here and not wanted.get("leaving"):
+        raise p.ParameterError("bridge", bridge, "no interface of this name has an IPv4 address on this host")
+    among = [one for one in here if first is None or ipaddress.IPv4Address(first) in one.network] or here
+    own = among[0] if among else ipaddress.IPv4Interface("0.0.0.0/0")
+    default = facts.get("default_ipv4", {})
+    gateway = wanted.get("gateway") or (
+        default.get("gateway") if default.get("interface") in (bridge, wanted["interface"]) else None
+    )
+    return _Lan(
+        "bridged",
+        bridge,
+        own.network,
+        own.ip,
+        ipaddress.IPv4Address(p.address("gateway", gateway, version=4)) if gateway else None,
+        ipaddress.IPv4Address(first) if first else None,
+        service,
+        _fact(facts, bridge).get("mtu"),
+    )
 
 
 def member_mac(cluster: str, member: str) -> str:
@@ -145,9 +225,7 @@ def _instances(wanted: t.Mapping[str, t.Any]) -> list[Data]:
     return result
 
 
-def _members(
-    cluster: str, wanted: t.Mapping[str, t.Any], internal: ipaddress.IPv4Network, instances: list[Data]
-) -> list[Data]:
+def _members(cluster: str, wanted: t.Mapping[str, t.Any], lan: _Lan, instances: list[Data]) -> list[Data]:
     result = []
     for i, item in enumerate(wanted["members"] or _by_size(cluster, wanted)):
         where = f"members[{i}]"
@@ -156,8 +234,6 @@ def _members(
         number = item.get("number") or _trailing_number(f"{where}.name", name)
         if number < 1:
             raise p.ParameterError(f"{where}.number", number, "a member's number is 1 or more")
-        if FIRST_MEMBER + number >= internal.num_addresses - 1:
-            raise p.ParameterError("internal_network", str(internal), f"too small for member number {number}")
         for instance in instances:
             room = 2 ** (instance["slice_prefix"] - ipaddress.ip_network(instance["pool"]).prefixlen)
             if number > room:
@@ -173,11 +249,12 @@ def _members(
                 "weight": item.get("weight", 1),
                 "cpus": list(item.get("cpus") or []),
                 "mac": member_mac(cluster, name),
-                "address": str(internal.network_address + FIRST_MEMBER + number),
+                "address": str(lan.member_address(where, number, item.get("address"))),
             }
         )
     p.unique("members.name", (m["name"] for m in result))
     p.unique("members.number", (m["number"] for m in result))
+    p.unique("members.address", (m["address"] for m in result))
     return result
 
 
@@ -200,9 +277,14 @@ def _trailing_number(parameter: str, name: str) -> int:
     return int(match.group(1))
 
 
-def _no_overlaps(address: ipaddress.IPv4Address, internal: ipaddress.IPv4Network, instances: list[Data]) -> None:
-    networks = [("internal_network", internal)]
-    networks += [(f"instances[{i['name']}].pool", _pool(i)) for i in instances]
+def _own_networks(lan: _Lan, instances: list[Data]) -> list[tuple[str, ipaddress.IPv4Network]]:
+    """Networks that are the cluster's alone, with their parameters."""
+    internal = [("internal_network", lan.network)] if lan.uplink == "routed" else []
+    return internal + [(f"instances[{i['name']}].pool", _pool(i)) for i in instances]
+
+
+def _no_overlaps(address: ipaddress.IPv4Address, lan: _Lan, instances: list[Data]) -> None:
+    networks = _own_networks(lan, instances)
     for n, (parameter, net) in enumerate(networks):
         if address in net:
             raise p.ParameterError(parameter, str(net), f"must not contain the service address {address}")
@@ -215,29 +297,27 @@ def _host_networks(facts: t.Mapping[str, t.Any], bridge: str) -> dict[str, list[
     """Interface -> its IPv4 addresses, from facts; without our own bridge. None when nothing was gathered."""
     if "interfaces" not in facts:
         return None
-    result: dict[str, list[ipaddress.IPv4Interface]] = {}
-    for name in facts["interfaces"]:
-        found = facts.get(re.sub(r"[-:]", "_", name), {})
-        items = [found.get("ipv4"), *found.get("ipv4_secondaries", [])]
-        if name != bridge:
-            result[name] = [
-                ipaddress.IPv4Interface(f"{i['address']}/{i['netmask']}") for i in items if i and "netmask" in i
-            ]
-    return result
+    return {name: _addresses(facts, name) for name in facts["interfaces"] if name != bridge}
 
 
-def _fits_host(
-    interface: str,
-    address: ipaddress.IPv4Address,
-    internal: ipaddress.IPv4Network,
-    instances: list[Data],
-    host: dict[str, list[ipaddress.IPv4Interface]] | None,
-) -> None:
+def _addresses(facts: t.Mapping[str, t.Any], name: str) -> list[ipaddress.IPv4Interface]:
+    found = _fact(facts, name)
+    items = [found.get("ipv4"), *found.get("ipv4_secondaries", [])]
+    return [ipaddress.IPv4Interface(f"{i['address']}/{i['netmask']}") for i in items if i and "netmask" in i]
+
+
+def _fact(facts: t.Mapping[str, t.Any], interface: str) -> t.Mapping[str, t.Any]:
+    return t.cast(t.Mapping[str, t.Any], facts.get(re.sub(r"[-:]", "_", interface), {}))
+
+
+def _fits_host(wanted: t.Mapping[str, t.Any], address: ipaddress.IPv4Address, lan: _Lan, instances: list[Data]) -> None:
+    host = _host_networks(wanted.get("facts") or {}, lan.bridge if lan.uplink == "routed" else "")
     if host is None:
         return
+    interface = wanted["interface"]
     if interface not in host:
         raise p.ParameterError("interface", interface, f"no such interface; this host has {', '.join(sorted(host))}")
-    ours = [("internal_network", internal)] + [(f"instances[{i['name']}].pool", _pool(i)) for i in instances]
+    ours = _own_networks(lan, instances)
     for name, addresses in host.items():
         for one in addresses:
             if one.ip == address:
@@ -266,15 +346,22 @@ def _host_end(member: Data) -> str:
     return f"ve-{member['name']}"
 
 
-def _veth(member: Data, internal: ipaddress.IPv4Network, gateway: ipaddress.IPv4Address) -> Data:
+def _veth(member: Data, lan: _Lan, instances: list[Data]) -> Data:
+    routes = [{"dst": "default", "via": str(lan.gateway)}] if lan.gateway else []
+    if lan.uplink == "bridged":  # the host knows which member has which slice
+        routes += [{"dst": i["pool"], "via": str(lan.host)} for i in instances]
+    # The bridge of the LAN would take a smaller MTU of its ports.
+    mtu = {"mtu": lan.mtu} if lan.mtu else {}
     return {
         "name": _host_end(member),
+        **mtu,
         "peer": {
             "name": "eth0",
             "netns": member["name"],
             "mac": member["mac"],
-            "addresses": [f"{member['address']}/{internal.prefixlen}"],
-            "routes": [{"dst": "default", "via": str(gateway)}],
+            **mtu,
+            "addresses": [f"{member['address']}/{lan.network.prefixlen}"],
+            "routes": routes,
         },
     }
 
@@ -317,15 +404,11 @@ def _retired(previous: t.Mapping[str, t.Any], now: Data, facts: t.Mapping[str, t
         for s in gone["servers"]
         if {(s["netns"], e) for e in ((s["protocol"], s["port"]), s["network"], s["device"])} & ends
     ]
-    gone["bridges"] = _still_joined(previous, now, gone["veths"], facts)
+    bridges = [*previous.get("bridges", []), *before.get("former_bridges", [])]
+    at = {bridge["name"] for bridge in now["bridges"]}
+    gone["former_bridges"] = [b for b in {b["name"]: b for b in bridges}.values() if b["name"] not in at]
+    gone["bridges"], gone["left"] = _still_joined(previous, now, gone["veths"], facts)
     return gone
-
-
-def _ends(server: Data) -> set[tuple[t.Any, ...]]:
-    """What only one server of a namespace can have."""
-    return {(server["netns"], key, server[key]) for key in ("network", "device")} | {
-        (server["netns"], server["protocol"], server["port"])
-    }
 
 
 def _former_clusters(previous: t.Mapping[str, t.Any], cluster: Data) -> list[Data]:
@@ -334,13 +417,13 @@ def _former_clusters(previous: t.Mapping[str, t.Any], cluster: Data) -> list[Dat
     if "cluster" in previous:
         former.append({**previous["cluster"], "nodes": previous["nodes"]})
 
-    def place(one: Data) -> tuple[str, str, str]:
-        return one["address"], one["interface"], one["bridge"]
+    def place(one: Data) -> tuple[str, str, str, str]:
+        return one["address"], one["interface"], one["bridge"], one.get("uplink", "routed")
 
     return [one for one in {place(one): one for one in former}.values() if place(one) != place(cluster)]
 
 
-def _apart(now: Data, instances: list[Data], others: t.Iterable[t.Mapping[str, t.Any]]) -> None:
+def _apart(now: Data, lan: _Lan, instances: list[Data], others: t.Iterable[t.Mapping[str, t.Any]]) -> None:
     """Refuse what another cluster of the host has already."""
     for other in others:
         if other["name"] == now["name"]:
@@ -352,10 +435,16 @@ def _apart(now: Data, instances: list[Data], others: t.Iterable[t.Mapping[str, t
         for member in now["members"]:
             if member["name"] in taken:
                 raise p.ParameterError("members.name", member["name"], f"{whose}; choose another")
-        theirs = [ipaddress.IPv4Interface(a).network for b in other["bridges"] for a in b["addresses"]]
+        their_addresses = {m["address"] for m in other["members"]}
+        for member in now["members"]:
+            if lan.uplink == "bridged" and member["address"] in their_addresses:
+                raise p.ParameterError("members.address", member["address"], f"{whose}; choose another")
+        theirs = [ipaddress.IPv4Interface(a).network for b in other["bridges"] for a in b.get("addresses", [])]
         theirs += [ipaddress.IPv4Network(s["network"]) for s in other["servers"]]
         ours = [
-            ("internal_network", ipaddress.IPv4Interface(a).network) for b in now["bridges"] for a in b["addresses"]
+            ("internal_network", ipaddress.IPv4Interface(a).network)
+            for b in now["bridges"]
+            for a in b.get("addresses", [])
         ]
         ours += [(f"instances[{i['name']}].pool", _pool(i)) for i in instances]
         for parameter, net in ours:
@@ -366,22 +455,25 @@ def _apart(now: Data, instances: list[Data], others: t.Iterable[t.Mapping[str, t
 
 def _still_joined(
     previous: t.Mapping[str, t.Any], now: Data, veths: list[Data], facts: t.Mapping[str, t.Any]
-) -> list[Data]:
-    """The bridge with the members that go still on it: their clients are served until their buckets have moved."""
+) -> tuple[list[Data], list[Data]]:
+    """The bridge with the members that go still on it: their clients are served until their buckets have moved.
+
+    And, of a bridge that is somebody else's, what is to leave it then.
+    """
     leaving = {v["name"] for v in veths} & set(facts.get("interfaces", []))
     gateways = {a.split("/")[0] for v in veths if v["name"] in leaving for a in v["peer"]["addresses"]}
     macs = {v["peer"]["mac"]: v["name"] for v in veths if v["name"] in leaving}
     if not leaving:
-        return []
+        return [], []
     (bridge,) = now["bridges"]
     known = {route["dst"] for route in bridge["routes"]}
     former = [*previous.get("bridges", []), *previous.get("retired", {}).get("bridges", [])]
     routes = {r["dst"]: r for b in former for r in b["routes"] if r["via"] in gateways and r["dst"] not in known}
-    return [
-        {
-            **bridge,
-            "ports": bridge["ports"] + sorted(leaving),
-            "fdb": bridge["fdb"] + [{"mac": mac, "port": port} for mac, port in macs.items()],
-            "routes": bridge["routes"] + list(routes.values()),
-        }
-    ]
+    joined = {
+        **bridge,
+        "ports": bridge["ports"] + sorted(leaving),
+        "fdb": bridge["fdb"] + [{"mac": mac, "port": port} for mac, port in macs.items()],
+        "routes": bridge["routes"] + list(routes.values()),
+    }
+    left = {"name": bridge["name"], "exclusive": False, "ports": sorted(leaving), "routes": list(routes.values())}
+    return [joined], [] if bridge.get("exclusive", True) else [left]

@@ -38,6 +38,7 @@ class Link:
     mcast_snooping: bool | None = None  # of a bridge
     flood: bool = True  # of a bridge's port: frames to unknown unicast addresses
     learning: bool = True  # of a bridge's port
+    neigh_suppress: bool = False  # of a bridge's port
     addresses: frozenset[str] = frozenset()
     routes: t.Mapping[int, frozenset[Route]] = field(default_factory=dict)  # by route protocol
     neighbours: t.Mapping[str, str] = field(default_factory=dict)  # permanent ones: address -> MAC

@@ -33,6 +33,7 @@ _COMMANDS: dict[str, str] = {
     "bridge_add": "ip link add {dev}[ address {mac}][ mtu {mtu}] type bridge mcast_snooping {snooping}",
     "bridge_snooping": "ip link set dev {dev} type bridge mcast_snooping {snooping}",
     "port_set": "bridge link set dev {dev} flood {flood} learning {learning}",
+    "port_suppress": "bridge link set dev {dev} neigh_suppress on",
     "addr_add": "ip addr add {address} dev {dev}",
     "addr_del": "ip addr del {address} dev {dev}",
     "route_add": "ip route add {dst}[ via {via}] dev {dev}[ src {src}] proto {proto}",

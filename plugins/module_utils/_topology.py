@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Namespaces, veth pairs and bridges: desired state and observed state -> steps. Pure."""
+"""Namespaces, veth pairs and interfaces in general: desired state and observed state -> steps. Pure."""
 
 from __future__ import annotations
 
@@ -44,18 +44,6 @@ class Veth:
     peer: Interface
 
 
-@dataclass(frozen=True)
-class Bridge:
-    """A bridge, the names of its ports, and its static FDB entries as (MAC, port)."""
-
-    interface: Interface
-    mcast_snooping: bool
-    flood: bool
-    learning: bool
-    ports: tuple[str, ...]
-    fdb: frozenset[tuple[str, str]]
-
-
 # --- parameters -> desired state -------------------------------------------------------------------------------------
 
 
@@ -82,7 +70,7 @@ def namespaces_from(items: t.Sequence[dict[str, t.Any]]) -> list[Namespace]:
 def veths_from(items: t.Sequence[dict[str, t.Any]]) -> list[Veth]:
     """The C(veths) parameter, validated."""
     result = [
-        Veth(_interface(f"veths[{i}]", item), _interface(f"veths[{i}].peer", item["peer"]))
+        Veth(interface_from(f"veths[{i}]", item), interface_from(f"veths[{i}].peer", item["peer"]))
         for i, item in enumerate(items)
     ]
     ends = [end for veth in result for end in (veth.end, veth.peer)]
@@ -91,42 +79,12 @@ def veths_from(items: t.Sequence[dict[str, t.Any]]) -> list[Veth]:
     return result
 
 
-def bridges_from(items: t.Sequence[dict[str, t.Any]]) -> list[Bridge]:
-    """The C(bridges) parameter, validated."""
-    result = []
-    for i, item in enumerate(items):
-        where = f"bridges[{i}]"
-        ports = tuple(p.interface_name(f"{where}.ports", name) for name in item.get("ports") or [])
-        p.unique(f"{where}.ports", ports)
-        fdb = set()
-        for j, entry in enumerate(item.get("fdb") or []):
-            if entry["port"] not in ports:
-                raise p.ParameterError(
-                    f"{where}.fdb[{j}].port", entry["port"], f"must be one of the ports {list(ports)}"
-                )
-            fdb.add((t.cast(str, p.mac(f"{where}.fdb[{j}].mac", entry["mac"], multicast=None)), entry["port"]))
-        p.unique(f"{where}.fdb.mac", (m for m, port in sorted(fdb)))
-        result.append(
-            Bridge(
-                interface=_interface(where, item),
-                mcast_snooping=item["mcast_snooping"],
-                flood=item["flood"],
-                learning=item["learning"],
-                ports=ports,
-                fdb=frozenset(fdb),
-            )
-        )
-    p.unique("bridges.name", ((b.interface.netns, b.interface.name) for b in result))
-    p.unique("bridges.ports", ((b.interface.netns, port) for b in result for port in b.ports))
-    return result
-
-
 def sysctl_value(value: t.Any) -> str:
     """A sysctl's value as the kernel prints it: numbers parted by single tabs become single blanks, true is 1."""
     return str(int(value)) if isinstance(value, bool) else " ".join(str(value).split())
 
 
-def _interface(where: str, item: dict[str, t.Any]) -> Interface:
+def interface_from(where: str, item: dict[str, t.Any]) -> Interface:
     routes = set()
     for j, route in enumerate(item.get("routes") or []):
         at = f"{where}.routes[{j}]"
@@ -152,20 +110,13 @@ def _interface(where: str, item: dict[str, t.Any]) -> Interface:
 # --- what must be there already --------------------------------------------------------------------------------------
 
 
-def missing(interfaces: t.Iterable[Interface], bridges: t.Iterable[Bridge], views: Views) -> list[str]:
+def missing(interfaces: t.Iterable[Interface], views: Views) -> list[str]:
     """Sentences about what another task has to make first. In check mode they are warnings, else errors."""
-    result = []
-    for netns in sorted({i.netns for i in interfaces}):
-        if not views[netns].exists:
-            result.append(f"netns: {netns!r}: no such network namespace; make it first with clustered.openvpn.netns")
-    for bridge in bridges:
-        view = views[bridge.interface.netns]
-        result.extend(
-            f"bridges.ports: {name!r}: no such interface; make it first, with clustered.openvpn.veth for example"
-            for name in bridge.ports
-            if name not in view.links
-        )
-    return result
+    return [
+        f"netns: {netns!r}: no such network namespace; make it first with clustered.openvpn.netns"
+        for netns in sorted({i.netns for i in interfaces})
+        if not views[netns].exists
+    ]
 
 
 # --- steps -----------------------------------------------------------------------------------------------------------
@@ -204,7 +155,7 @@ def plan_veths(wanted: t.Iterable[Veth], present: bool, views: Views) -> list[St
         ends = (veth.end, veth.peer)
         have = [None if (e.netns, e.name) in gone else views[e.netns].links.get(e.name) for e in ends]
         for end, link in zip(ends, have):
-            _refuse_other_kind("veths" + f"[{i}].name", end, link, "veth")
+            refuse_other_kind("veths" + f"[{i}].name", end, link, "veth")
         paired = _paired(*have)
         if not (present and paired):
             for end, link in zip(ends, have):
@@ -219,47 +170,15 @@ def plan_veths(wanted: t.Iterable[Veth], present: bool, views: Views) -> list[St
             steps.append(_veth_add(veth))
             have = [Link(e.name, "veth", mac=e.mac, mtu=e.mtu) for e in ends]
         for end, link in zip(ends, have):
-            steps.extend(_drop_routes(end, link))  # before the address goes that the kernel drops them with
-            steps.extend(_plan_link(end, t.cast(Link, link)))
+            steps.extend(drop_routes(end, link))  # before the address goes that the kernel drops them with
+            steps.extend(plan_link(end, t.cast(Link, link)))
         # A route needs its interface up, and an interface has carrier when both of its ends are up.
         for end, link in zip(ends, have):
-            steps.extend(_add_routes(end, t.cast(Link, link)))
+            steps.extend(add_routes(end, t.cast(Link, link)))
     return steps
 
 
-def plan_bridges(wanted: t.Sequence[Bridge], present: bool, views: Views) -> list[Step]:
-    """Steps that make the bridges, or remove them. Ports stay when their bridge goes."""
-    steps = []
-    taken = {(bridge.interface.netns, port) for bridge in wanted for port in bridge.ports}
-    if present:  # first, or a route that moves from one bridge to another would be there already
-        for bridge in wanted:
-            steps.extend(_drop_routes(bridge.interface, views[bridge.interface.netns].links.get(bridge.interface.name)))
-    for i, bridge in enumerate(wanted):
-        want = bridge.interface
-        view = views[want.netns]
-        have = view.links.get(want.name)
-        _refuse_other_kind(f"bridges[{i}].name", want, have, "bridge")
-        if not present:
-            if have is not None:
-                steps.append(step("link_del", want.netns, dev=want.name))
-            continue
-        if have is None:
-            snooping = int(bridge.mcast_snooping)
-            steps.append(step("bridge_add", want.netns, dev=want.name, mac=want.mac, mtu=None, snooping=snooping))
-            have = Link(want.name, "bridge", mac=want.mac, mcast_snooping=bridge.mcast_snooping)
-        if have.mcast_snooping != bridge.mcast_snooping:
-            steps.append(step("bridge_snooping", want.netns, dev=want.name, snooping=int(bridge.mcast_snooping)))
-        steps.extend(_plan_link(replace(want, mtu=None), have))
-        ports = _plan_ports(bridge, taken, view)
-        steps.extend(ports)
-        # A bridge takes its MTU from its ports until it was set to another value: so it is set after they have joined.
-        if want.mtu and (have.mtu != want.mtu or any(s.op == "link_master" for s in ports)):
-            steps.append(step("link_mtu", want.netns, dev=want.name, mtu=want.mtu))
-        steps.extend(_add_routes(want, have))
-    return steps
-
-
-def _refuse_other_kind(parameter: str, want: Interface, have: Link | None, kind: str) -> None:
+def refuse_other_kind(parameter: str, want: Interface, have: Link | None, kind: str) -> None:
     if have is not None and have.kind != kind:
         found = f"a {have.kind}" if have.kind else "a loopback or hardware interface"
         place = f" in namespace {want.netns}" if want.netns else ""
@@ -289,7 +208,7 @@ def _veth_add(veth: Veth) -> Step:
     )
 
 
-def _plan_link(want: Interface, have: Link) -> list[Step]:
+def plan_link(want: Interface, have: Link) -> list[Step]:
     """MAC, MTU, addresses, up or down: just what differs."""
     steps = []
     if want.mac and have.mac != want.mac:
@@ -333,7 +252,7 @@ def _our_routes(want: Interface, have: Link | None) -> frozenset[Route]:
     return have.routes.get(RTPROT_STATIC, frozenset())
 
 
-def _drop_routes(want: Interface, have: Link | None) -> list[Step]:
+def drop_routes(want: Interface, have: Link | None) -> list[Step]:
     kept = {r.dst for r in want.routes}
     return [
         step("route_del", want.netns, dev=want.name, dst=route.dst, via=route.via, proto="static")
@@ -342,7 +261,7 @@ def _drop_routes(want: Interface, have: Link | None) -> list[Step]:
     ]
 
 
-def _add_routes(want: Interface, have: Link) -> list[Step]:
+def add_routes(want: Interface, have: Link) -> list[Step]:
     if not want.up:
         return []
     seen = _our_routes(want, have)
@@ -361,28 +280,3 @@ def _add_routes(want: Interface, have: Link) -> list[Step]:
             )
         )
     return steps
-
-
-def _plan_ports(bridge: Bridge, taken: set[tuple[str, str]], view: View) -> list[Step]:
-    netns, name = bridge.interface.netns, bridge.interface.name
-    steps = []
-    for link in sorted(view.links.values(), key=lambda x: x.name):
-        if link.master == name and (netns, link.name) not in taken:
-            steps.append(step("link_nomaster", netns, dev=link.name))
-    for port in bridge.ports:
-        link = view.links.get(port, Link(port, None))
-        if link.master != name:
-            steps.append(step("link_master", netns, dev=port, master=name))
-            link = replace(link, fdb=frozenset(), flood=True, learning=True)
-        if (link.flood, link.learning) != (bridge.flood, bridge.learning):
-            flags = {"flood": _on(bridge.flood), "learning": _on(bridge.learning)}
-            steps.append(step("port_set", netns, dev=port, **flags))
-        wanted = {m for m, at in bridge.fdb if at == port}
-        # A bridge has one entry for a MAC: one that is wanted at another port moves there.
-        steps.extend(step("fdb_del", netns, dev=port, mac=m) for m in sorted(link.fdb - {m for m, at in bridge.fdb}))
-        steps.extend(step("fdb_replace", netns, dev=port, mac=m) for m in sorted(wanted - link.fdb))
-    return steps
-
-
-def _on(flag: bool) -> str:
-    return "on" if flag else "off"

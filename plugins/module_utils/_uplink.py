@@ -25,6 +25,9 @@ from ansible_collections.clustered.openvpn.plugins.module_utils._topology import
 def host_sysctls(cluster: Cluster) -> dict[str, str]:
     """Forwarding on the two interfaces concerned, not on all; proxy ARP without its random delay of up to 0.8 s."""
     nic, bridge = cluster.interface, cluster.bridge
+    if cluster.uplink == "bridged":  # the NIC's ports need nothing; the host routes to the members' VPN networks
+        inner = {f"net/ipv4/conf/{bridge}/forwarding": "1", f"net/ipv4/conf/{bridge}/send_redirects": "0"}
+        return inner if cluster.version == 4 else {}
     if cluster.version == 6:
         # IPv6 knows forwarding for the whole host only. Once it forwards, a host ignores router advertisements unless
         # accept_ra is 2: a host whose addresses come from them must set that first: docs/ipv6.md.
@@ -105,10 +108,15 @@ def plan_no_host(cluster: Cluster, view: View, others: bool = False) -> list[Ste
     if address in inner.neighbours:
         steps.append(step("neigh_del", dev=bridge, address=address))
     if not others:
-        values = {key: view.sysctls.get(default) for key, default in host_defaults(cluster).items()}
-        wanted = {key: value for key, value in values.items() if value is not None and key in view.sysctls}
-        steps += plan_sysctls("", wanted, view)
+        steps += plan_default_sysctls(cluster, view)
     return steps
+
+
+def plan_default_sysctls(cluster: Cluster, view: View) -> list[Step]:
+    """The interfaces' sysctls as a new interface has them."""
+    values = {key: view.sysctls.get(default) for key, default in host_defaults(cluster).items()}
+    wanted = {key: value for key, value in values.items() if value is not None and key in view.sysctls}
+    return plan_sysctls("", wanted, view)
 
 
 def plan_member(cluster: Cluster, view: View, present: bool) -> list[Step]:

@@ -29,6 +29,13 @@ options:
       netns:
         description: Name of the namespace that it is in. The host's own when left out.
         type: str
+      exclusive:
+        description:
+          - Whether the bridge is all yours, so that lists are exact, and it is made and removed here.
+          - With V(false) it is somebody else's. It must exist and stays as it is. The ports, FDB entries and routes
+            that are named come to it, or leave it with O(state=absent).
+        type: bool
+        default: true
       mac:
         description: MAC address. The kernel's choice when left out.
         type: str
@@ -139,7 +146,7 @@ commands:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.clustered.openvpn.plugins.module_utils import _module, _topology
+from ansible_collections.clustered.openvpn.plugins.module_utils import _bridges, _module
 from ansible_collections.clustered.openvpn.plugins.module_utils._params import ParameterError
 
 ARGUMENT_SPEC = {
@@ -149,6 +156,7 @@ ARGUMENT_SPEC = {
         "required": True,
         "options": {
             **_module.INTERFACE_OPTIONS,
+            "exclusive": {"type": "bool", "default": True},
             "mcast_snooping": {"type": "bool", "default": False},
             "flood": {"type": "bool", "default": True},
             "learning": {"type": "bool", "default": True},
@@ -172,14 +180,14 @@ def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
     present = module.params["state"] == "present"
     try:
-        wanted = _topology.bridges_from(module.params["bridges"])
+        wanted = _bridges.bridges_from(module.params["bridges"])
     except ParameterError as exc:
         module.fail_json(msg=str(exc))
 
     def plan(kernel: _module.Kernel) -> _module.Planned:
         views = kernel.observe((b.interface.netns for b in wanted), ("addresses", "routes", "fdb"))
-        missing = _topology.missing([b.interface for b in wanted], wanted, views) if present else []
-        return _module.Planned(_topology.plan_bridges(wanted, present, views), missing)
+        missing = _bridges.missing(wanted, views) if present else []
+        return _module.Planned(_bridges.plan_bridges(wanted, present, views), missing)
 
     _module.run(module, plan)
 

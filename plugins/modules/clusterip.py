@@ -17,9 +17,7 @@ description:
   - Buckets can be added to a node and released from it while traffic flows. A move is one atomic transaction, and
     nothing else is
     touched.
-  - The host answers ARP for the address as a proxy, so the address is reachable whichever members are alive. The NIC
-    keeps its
-    addresses and is no port of a bridge.
+  - The host answers ARP for the address, so the address is reachable whichever members are alive.
   - In each member, packets for the address that belong to no service are dropped. Ping is answered, by the owner of
     the bucket.
 options:
@@ -33,17 +31,22 @@ options:
     type: str
     required: true
   interface:
-    description: The NIC on which clients arrive.
+    description:
+      - The NIC on which clients arrive. With O(uplink=bridged), the port of O(bridge) that leads to the LAN.
     type: str
     required: true
   bridge:
-    description: The internal bridge on which the nodes are.
+    description: The bridge on which the nodes are. An internal one, or the LAN's with O(uplink=bridged).
     type: str
     required: true
   uplink:
-    description: How the NIC feeds the nodes. V(routed) leaves the NIC as it is.
+    description:
+      - How the NIC feeds the nodes. V(routed) leaves the NIC as it is, and the host routes what the nodes send.
+      - V(bridged), the classic form, is for nodes on the LAN itself. The NIC is a port of O(bridge), nodes have
+        addresses of
+        the LAN, and the bridge answers ARP and neighbour solicitations for O(address) by a port of its own.
     type: str
-    choices: [routed]
+    choices: [routed, bridged]
     default: routed
   distribution:
     description:
@@ -142,7 +145,7 @@ options:
   state:
     description:
       - V(present) makes what is missing and repairs what differs.
-      - V(absent) removes the tables, the address, the proxy entry, the neighbour entry and the route. With the last
+      - V(absent) removes the tables, the address, what answers ARP for it, and the route. With the last
         cluster of the host, the sysctls of its interfaces become what a new interface has.
     type: str
     choices: [present, absent]
@@ -215,7 +218,14 @@ moved:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.clustered.openvpn.plugins.module_utils import _cluster, _clusterip, _module, _nft, _uplink
+from ansible_collections.clustered.openvpn.plugins.module_utils import (
+    _cluster,
+    _clusterip,
+    _module,
+    _nft,
+    _uplink,
+    _uplink_bridged,
+)
 from ansible_collections.clustered.openvpn.plugins.module_utils._params import ParameterError
 
 ARGUMENT_SPEC = {
@@ -223,7 +233,7 @@ ARGUMENT_SPEC = {
     "address": {"type": "str", "required": True},
     "interface": {"type": "str", "required": True},
     "bridge": {"type": "str", "required": True},
-    "uplink": {"type": "str", "choices": ["routed"], "default": "routed"},
+    "uplink": {"type": "str", "choices": ["routed", "bridged"], "default": "routed"},
     "distribution": {"type": "str", "choices": ["steer", "flood"], "default": "steer"},
     "engine": {"type": "str", "choices": ["nftables"], "default": "nftables"},
     "hashmode": {
@@ -264,7 +274,7 @@ def observe(kernel: _module.Kernel, cluster: _cluster.Cluster) -> tuple:
     """What the host and the members hold: views and nft tables by namespace."""
     views = kernel.observe((node.netns for node in cluster.nodes), ("addresses",))
     sysctls = {"": [*_uplink.host_sysctls(cluster), *_uplink.host_defaults(cluster).values()]}
-    views.update(kernel.observe([""], ("routes", "neighbours"), sysctls, [(cluster.interface, cluster.address)]))
+    views.update(kernel.observe([""], ("routes", "neighbours", "fdb"), sysctls, [(cluster.interface, cluster.address)]))
     return views, kernel.tables(_clusterip.tables_of(cluster), views)
 
 
@@ -289,6 +299,8 @@ def main() -> None:
         if moved is None:  # the first look: after the change there is nothing left to move
             moved = _clusterip.moved(cluster, present, listings)
         missing = _uplink.missing(cluster, views) if present else []
+        if present and cluster.uplink == "bridged":
+            _uplink_bridged.refuse(cluster, views[""])
         steps = _clusterip.plan(cluster, present, views, listings, others=not present and others(cluster))
         return _module.Planned(steps, missing, {"moved": moved})
 

@@ -89,7 +89,9 @@ PREFIX = _cluster.table_name("")
 
 def cluster_facts(kernel: _module.Kernel, table: str) -> dict:
     """What the tables say of their cluster. Where the rules were damaged, address, total and seed are not known."""
-    host = kernel.tables([("", "netdev", table)], {"": View("", True)})["", "netdev", table]
+    found = kernel.tables([("", family, table) for family in ("bridge", "netdev")], {"": View("", True)})
+    bridged = found["", "bridge", table] is not None
+    host = found["", "bridge" if bridged else "netdev", table]
     held, hashed, distribution = nftables.held_on_host(host), nftables.hash_in(host), "steer"
     if not hashed:
         views = kernel.observe(namespaces(), ())
@@ -100,7 +102,11 @@ def cluster_facts(kernel: _module.Kernel, table: str) -> dict:
                 hashed, distribution = claims, "flood"
                 mac = next(link.mac for link in views[netns].links.values() if link.kind == "veth")
                 held[mac] = nftables.held_in_member(listing)
-    facts = {"distribution": distribution, **(hashed or {"address": None, "total_nodes": 0, "hash_init": None})}
+    facts = {
+        "uplink": "bridged" if bridged else "routed",
+        "distribution": distribution,
+        **(hashed or {"address": None, "total_nodes": 0, "hash_init": None}),
+    }
     owned = frozenset().union(*held.values())
     return {
         **facts,

@@ -176,7 +176,7 @@ def main() -> None:
 
     def plan(kernel: _module.Kernel) -> _module.Planned:
         views = kernel.observe((end.netns for end in ends), ("addresses", "routes"))
-        missing = _topology.missing(ends, [], views) if present else []
+        missing = _topology.missing(ends, views) if present else []
         return _module.Planned(_topology.plan_veths(wanted, present, views), missing)
 
     _module.run(module, plan)

@@ -28,7 +28,7 @@ from types import ModuleType
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ansible_collections.clustered.openvpn.plugins.filter.cluster import cluster_layout
-from ansible_collections.clustered.openvpn.plugins.module_utils import _cluster, _clusterip, _topology
+from ansible_collections.clustered.openvpn.plugins.module_utils import _bridges, _cluster, _clusterip, _topology
 from ansible_collections.clustered.openvpn.plugins.module_utils._kernel import Kernel
 from ansible_collections.clustered.openvpn.plugins.module_utils._plan import Step
 from ansible_collections.clustered.openvpn.plugins.modules import bridge, clusterip, netns, veth
@@ -69,7 +69,7 @@ def modules(parts: dict[str, t.Any]) -> list[Step]:
     taken: list[Step] = []
     namespaces = _topology.namespaces_from(parameters(netns, namespaces=parts["namespaces"])["namespaces"])
     veths = _topology.veths_from(parameters(veth, veths=parts["veths"])["veths"])
-    bridges = _topology.bridges_from(parameters(bridge, bridges=parts["bridges"])["bridges"])
+    bridges = _bridges.bridges_from(parameters(bridge, bridges=parts["bridges"])["bridges"])
     cluster = _cluster.cluster_from(parameters(clusterip, name="bench", **parts["cluster"], nodes=parts["nodes"]))
 
     def run(plan: t.Callable[[Kernel], list[Step]]) -> None:
@@ -92,7 +92,7 @@ def modules(parts: dict[str, t.Any]) -> list[Step]:
             veths, True, k.observe({e.netns for v in veths for e in (v.end, v.peer)}, ("addresses", "routes"))
         )
     )
-    run(lambda k: _topology.plan_bridges(bridges, True, k.observe([""], ("addresses", "routes", "fdb"))))
+    run(lambda k: _bridges.plan_bridges(bridges, True, k.observe([""], ("addresses", "routes", "fdb"))))
     run(claims)
     return taken
 

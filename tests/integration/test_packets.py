@@ -33,9 +33,16 @@ class Built:
         name: str = "vpn",
         address: str = ADDRESS,
         distribution: str = "steer",
+        uplink: str = "routed",
         **wanted: t.Any,
     ):
         self.world = world
+        lan = {
+            "interfaces": ["nic0", "br-lan"],
+            "br_lan": {"ipv4": {"address": "192.0.2.2", "netmask": "255.255.255.0"}},
+        }
+        bridged = {"bridge": "br-lan", "first_member_address": "192.0.2.11", "facts": lan}
+        self.host_address = "10.255.0.1" if uplink == "routed" else "192.0.2.2"
         self.layout = cluster_layout(
             {
                 "name": name,
@@ -51,6 +58,8 @@ class Built:
                 "hash_init": 0x1234,
                 "clustermac": "",
                 "distribution": distribution,
+                "uplink": uplink,
+                **(bridged if uplink == "bridged" else {}),
             }
         )
         # ve-NAME has room for short names only, and ours have the prefix of the test run.
@@ -82,11 +91,14 @@ class Built:
         return bucket_member(client, self.owners, 256, 0x1234)
 
 
-@pytest.fixture(params=["steer", "flood"])
+@pytest.fixture(params=[(u, d) for u in ("routed", "bridged") for d in ("steer", "flood")], ids="-".join)
 def cluster(world: World, request: pytest.FixtureRequest) -> t.Iterator[Built]:
     """Three members and 24 clients."""
-    world.lan(24)
-    built = Built(world, 3, distribution=request.param)
+    uplink, distribution = request.param
+    world.lan(24, bridged=uplink == "bridged")
+    if request.param == ("bridged", "flood"):
+        sh(f"ip -n {world.host} link set br-lan type bridge mcast_snooping 0")
+    built = Built(world, 3, distribution=distribution, uplink=uplink)
     built.build()
     built.serve()
     yield built
@@ -115,7 +127,7 @@ def test_every_client_is_served_by_the_member_that_the_filter_predicts(cluster: 
 
 def test_the_host_itself_reaches_the_service(cluster: Built) -> None:
     host = cluster.world.host
-    owner = cluster.owner("10.255.0.1")
+    owner = cluster.owner(cluster.host_address)
     assert ask_udp(host, ADDRESS, PORT) == [owner]
     assert ask_udp(host, ADDRESS, PORT, size=3000) == [owner]
     assert ask_tcp(host, ADDRESS, PORT) == owner

@@ -102,12 +102,21 @@ class World:
         sh(f"ip netns add {name} && ip -n {name} link set lo up")
         return name
 
-    def lan(self, clients: int = 0, subnet: str = "192.0.2") -> list[str]:
-        """A host with NIC nic0 (.2) on a switch, and clients c1… (.101…) on it; the clients' names."""
+    def lan(self, clients: int = 0, subnet: str = "192.0.2", *, bridged: bool = False) -> list[str]:
+        """A host with NIC nic0 (.2) on a switch, and clients c1… (.101…) on it; the clients' names.
+
+        bridged: the NIC is a port of the host's bridge br-lan, which has the address.
+        """
         switch = self.netns("switch")
         self.netns("host")
         sh(f"ip -n {switch} link add br0 type bridge mcast_snooping 0 && ip -n {switch} link set br0 up")
         self.plug(self.host, "nic0", f"{subnet}.2/24")
+        if bridged:
+            sh(
+                f"ip -n {self.host} link add br-lan type bridge && ip -n {self.host} addr flush dev nic0"
+                f" && ip -n {self.host} link set nic0 master br-lan && ip -n {self.host} link set br-lan up"
+                f" && ip -n {self.host} addr add {subnet}.2/24 dev br-lan"
+            )
         names = []
         for i in range(1, clients + 1):
             names.append(self.netns(f"c{i}"))

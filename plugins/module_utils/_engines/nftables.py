@@ -10,6 +10,9 @@ internal bridge hands it to that member alone.
 C(distribution: flood). The host gives the frame the cluster's multicast MAC address, so the bridge hands it to all
 members, and each looks the bucket up in a set of its own, before anything else looks at the packet.
 
+C(uplink: routed) does this where packets come in, at the NIC's ingress; C(uplink: bridged) on the way of every frame
+through the LAN's bridge. What the host itself sends is looked up where it leaves for the bridge.
+
 Both make the same decision. With hashmode sourceip only addresses are matched and hashed, never ports: fragments have
 none. Ports are filtered in the member's input, where packets are whole again.
 """
@@ -48,6 +51,8 @@ _PROTOCOLS = {"tcp": 6, "udp": 17}
 
 def host_tables(cluster: Cluster, held: Held) -> list[Table]:
     """What the host's namespace should hold. held: who owns what now."""
+    if cluster.uplink == "bridged":
+        return [_on_the_bridge(cluster, held), _from_the_host(cluster, held)]
     return [_steer(cluster, held) if cluster.distribution == "steer" else _flood(cluster), _untracked(cluster)]
 
 
@@ -70,6 +75,11 @@ def claimed(cluster: Cluster, held: Held) -> dict[str, frozenset[int]]:
         # Only from the node that is named: a bucket that has moved on is not taken from its new owner.
         return {mac: buckets - mine.get(mac, frozenset()) for mac, buckets in result.items()}
     return result  # keep
+
+
+def deciding_family(cluster: Cluster) -> str:
+    """The family of the host's table that has the chain C(uplink)."""
+    return "bridge" if cluster.uplink == "bridged" else "netdev"
 
 
 def held_on_host(listing: Listing) -> dict[str, set[int]]:
@@ -105,9 +115,6 @@ def address_in(listing: Listing) -> str | None:
 
 
 def _steer(cluster: Cluster, held: Held) -> Table:
-    # The host's own traffic, and what it routes from elsewhere, reaches the bridge under a MAC of its own. A frame
-    # that came through the uplink has its owner's MAC already and is not looked up again.
-    routed = f"ether daddr {cluster.routed_mac} {_to(cluster)}"
     forward = f'fwd to "{cluster.bridge}"'
     chains = {
         UPLINK: Chain(
@@ -117,14 +124,29 @@ def _steer(cluster: Cluster, held: Held) -> Table:
                 *_decided(cluster, _to(cluster), f"map @{OWNER} {forward}", cluster.bridge),
             ),
         ),
-        "host": Chain(
-            f'filter hook egress device "{cluster.bridge}" priority -500',
-            tuple(_decided(cluster, routed, f"map @{OWNER} accept")),
-        ),
+        "host": _host_chain(cluster),
     }
+    return _with_owners(cluster, held, "netdev", chains)
+
+
+def _host_chain(cluster: Cluster) -> Chain:
+    # The host's own traffic, and what it routes from elsewhere, reaches the bridge under a MAC of its own. A frame
+    # that came through the uplink has its owner's MAC already and is not looked up again.
+    routed = f"ether daddr {cluster.routed_mac} {_to(cluster)}"
+    if cluster.distribution == "steer":
+        rules = tuple(_decided(cluster, routed, f"map @{OWNER} accept"))
+    else:
+        rules = (Rule(f"{routed} ether daddr set {cluster.clustermac}", "for all members, who decide"),)
+    return Chain(f'filter hook egress device "{cluster.bridge}" priority -500', rules)
+
+
+def _with_owners(cluster: Cluster, held: Held, family: str, chains: t.Mapping[str, Chain]) -> Table:
+    """When steering, a table has the map of owners."""
+    if cluster.distribution != "steer":
+        return Table(family, cluster.table, chains)
     owner = {bucket: mac for mac, buckets in claimed(cluster, held).items() for bucket in buckets}
     maps = {OWNER: f"{_BUCKET} : ether daddr"}
-    return Table("netdev", cluster.table, chains, maps=maps, elements={OWNER: owner})
+    return Table(family, cluster.table, chains, maps=maps, elements={OWNER: owner})
 
 
 def _flood(cluster: Cluster) -> Table:
@@ -132,6 +154,44 @@ def _flood(cluster: Cluster) -> Table:
     rules = (*_not_ours(cluster), Rule(text, "for all members, who decide", cluster.bridge))
     hook = f'filter hook ingress device "{cluster.interface}" priority -500'
     return Table("netdev", cluster.table, {UPLINK: Chain(hook, rules)})
+
+
+def _from_the_host(cluster: Cluster, held: Held) -> Table:
+    return _with_owners(cluster, held, "netdev", {"host": _host_chain(cluster)})
+
+
+def _on_the_bridge(cluster: Cluster, held: Held) -> Table:
+    """C(uplink: bridged). What is for the address is known by the MAC that ARP has told, on every port."""
+    if cluster.distribution == "steer":
+        decided = tuple(_decided(cluster, _to(cluster), f"map @{OWNER} accept"))
+    else:
+        text = f"{_to(cluster)} ether daddr set {cluster.clustermac} accept"
+        decided = (Rule(text, "for all members, who decide"),)
+    other = Rule(f"ether daddr != {cluster.routed_mac} accept", "not for the cluster")
+    chains = {
+        UPLINK: Chain("filter hook prerouting priority -300", (_unsaid(cluster), other, *decided)),
+        "leave": Chain("filter hook postrouting priority 0", tuple(_leaving(cluster))),
+    }
+    return _with_owners(cluster, held, "bridge", chains)
+
+
+def _unsaid(cluster: Cluster) -> Rule:
+    """The bridge alone says who has the address. A member that did would turn the LAN's neighbour entries to itself."""
+    ours = f"!= {{ {cluster.routed_mac}, {cluster.clustermac} }} drop"
+    said = f"arp saddr ip {cluster.address} arp saddr ether"
+    if cluster.version == 6:
+        said = f"ip6 saddr {cluster.address} icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} ether saddr"
+    return Rule(f"{said} {ours}", "no member says who has the address")
+
+
+def _leaving(cluster: Cluster) -> t.Iterator[Rule]:
+    """Frames on their way out to the LAN."""
+    out = f'oifname "{cluster.interface}"'
+    if cluster.distribution == "flood":
+        yield Rule(f"{out} ether daddr {cluster.clustermac} drop", "flooded to the members, not to the LAN")
+    # Switches see the address behind one port and one MAC, that of ARP, whichever member answers; or they would forget
+    # where it is, and flood.
+    yield Rule(f"{out} {_family(cluster)} saddr {cluster.address} ether saddr set {cluster.routed_mac}", "one MAC")
 
 
 def _claim(cluster: Cluster, node: Node, held: Held) -> Table:

@@ -28,6 +28,7 @@ def a_cluster(**changes: t.Any) -> Cluster:
         "name": "vpn",
         "address": "192.0.2.10",
         "interface": "nic",
+        "uplink": "routed",
         "bridge": "br-vpn",
         "clustermac": None,
         "distribution": "steer",
@@ -138,6 +139,9 @@ class Model:
 
     def _bridge_snooping(self, netns: str, dev: str, snooping: int) -> None:
         self._change(netns, dev, mcast_snooping=bool(snooping))
+
+    def _port_suppress(self, netns: str, dev: str) -> None:
+        self._change(netns, dev, neigh_suppress=True)
 
     def _link_up(self, netns: str, dev: str) -> None:
         self._change(netns, dev, up=True)

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.clustered.openvpn.plugins.module_utils import _layout
+from ansible_collections.clustered.openvpn.plugins.module_utils._bridges import bridges_from
 from ansible_collections.clustered.openvpn.plugins.module_utils._cluster import cluster_from
 from ansible_collections.clustered.openvpn.plugins.module_utils._params import ParameterError
 from ansible_collections.clustered.openvpn.plugins.module_utils._topology import (
-    bridges_from,
     namespaces_from,
     veths_from,
 )
@@ -24,6 +24,7 @@ from ansible_collections.clustered.openvpn.plugins.module_utils._topology import
 UDP = {"name": "udp", "protocol": "udp", "port": 1194, "pool": "10.8.0.0/16"}
 TCP = {"name": "tcp", "protocol": "tcp", "port": 443, "pool": "10.9.0.0/16"}
 NOTHING = {"clusters": [], "servers": [], "in_the_way": [], "veths": [], "namespaces": [], "bridges": []}
+NOTHING |= {"former_bridges": [], "left": []}
 
 
 def wanted(**changes):
@@ -142,7 +143,7 @@ def test_every_module_takes_its_part(some, instances):
     result = layout(members=some, instances=instances)
     namespaces_from(result["namespaces"])
     veths_from(result["veths"])
-    bridges_from([{"mcast_snooping": False, **bridge} for bridge in result["bridges"]])
+    bridges_from([{"mcast_snooping": False, "exclusive": True, **bridge} for bridge in result["bridges"]])
     others = {"name": "vpn", "distribution": "steer", "hashmode": "sourceip", "claims": "exact", "state": "present"}
     cluster = cluster_from({**result["cluster"], "nodes": result["nodes"], **others})
     assert sum(len(node.local_nodes) for node in cluster.nodes) == 256
@@ -163,6 +164,7 @@ def test_a_layout_in_full():
     }
     assert result["cluster"] == {
         "address": "192.0.2.10",
+        "uplink": "routed",
         "interface": "eth0",
         "bridge": "br-vpn",
         "clustermac": "03:00:c0:00:02:0a",
@@ -320,3 +322,93 @@ def test_two_clusters_of_a_host_share_nothing(change, parameter):
     assert layout(others=[one], name="two", **apart)
     with pytest.raises(ParameterError, match=re.escape(parameter) + ".*the cluster vpn of this host has it"):
         layout(others=[one], **{**apart, **change})
+
+
+LAN = {
+    "interfaces": ["lo", "eth0", "br0"],
+    "eth0": {"mtu": 9000},
+    "br0": {"ipv4": {"address": "192.0.2.2", "netmask": "255.255.255.0"}, "mtu": 9000},
+    "default_ipv4": {"interface": "br0", "gateway": "192.0.2.1"},
+}
+BRIDGED = {"uplink": "bridged", "bridge": "br0", "first_member_address": "192.0.2.11", "facts": LAN}
+
+
+def test_members_on_the_lan():
+    result = layout(**BRIDGED)
+    assert result["cluster"]["uplink"] == "bridged"
+    assert [m["address"] for m in result["members"]] == ["192.0.2.11", "192.0.2.12", "192.0.2.13"]
+    (bridge,) = result["bridges"]
+    assert {"name": "br0", "exclusive": False, "ports": ["ve-vpn1", "ve-vpn2", "ve-vpn3"]}.items() <= bridge.items()
+    assert "addresses" not in bridge
+    assert {"dst": "10.8.1.0/24", "via": "192.0.2.12"} in bridge["routes"]
+    veth = result["veths"][0]
+    assert veth["mtu"] == veth["peer"]["mtu"] == 9000
+    assert veth["peer"]["addresses"] == ["192.0.2.11/24"]
+    assert veth["peer"]["routes"] == [
+        {"dst": "default", "via": "192.0.2.1"},
+        {"dst": "10.8.0.0/16", "via": "192.0.2.2"},
+        {"dst": "10.9.0.0/16", "via": "192.0.2.2"},
+    ]
+    assert result["push"] == ["route 10.8.0.0 255.255.0.0", "route 10.9.0.0 255.255.0.0"]
+
+
+def test_addresses_and_gateway_as_named():
+    some = [{"name": "vpn1", "address": "192.0.2.77"}, {"name": "vpn2", "address": "192.0.2.50"}]
+    result = layout(**{**BRIDGED, "members": some, "first_member_address": "", "gateway": "192.0.2.254"})
+    assert [m["address"] for m in result["members"]] == ["192.0.2.77", "192.0.2.50"]
+    assert result["veths"][0]["peer"]["routes"][0] == {"dst": "default", "via": "192.0.2.254"}
+
+
+def test_members_that_leave_the_lan_are_named():
+    before = layout(**BRIDGED)
+    after = layout(before, **{**BRIDGED, "size": 2, "facts": {**LAN, "interfaces": [*LAN["interfaces"], "ve-vpn3"]}})
+    assert after["retired"]["left"] == [
+        {
+            "name": "br0",
+            "exclusive": False,
+            "ports": ["ve-vpn3"],
+            "routes": [{"dst": "10.8.2.0/24", "via": "192.0.2.13"}, {"dst": "10.9.2.0/24", "via": "192.0.2.13"}],
+        }
+    ]
+    assert after["retired"]["bridges"][0]["ports"] == ["ve-vpn1", "ve-vpn2", "ve-vpn3"]
+
+
+def test_an_uplink_that_changes_leaves_the_former_bridge_and_claim():
+    routed, bridged = layout(), layout(**BRIDGED)
+    after = layout(routed, **BRIDGED)
+    assert [b["name"] for b in after["retired"]["former_bridges"]] == ["br-vpn"]
+    assert [c["uplink"] for c in after["retired"]["clusters"]] == ["routed"]
+    after = layout(bridged)
+    assert [(b["name"], b["exclusive"]) for b in after["retired"]["former_bridges"]] == [("br0", False)]
+    assert [c["uplink"] for c in after["retired"]["clusters"]] == ["bridged"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"bridge": ""}, "bridge: '': uplink=bridged needs the bridge that the LAN is on"),
+        ({"bridge": "br9"}, "bridge: 'br9': no interface of this name has an IPv4 address"),
+        ({"first_member_address": ""}, "first_member_address: '': uplink=bridged needs the LAN address of member 1"),
+        (
+            {"first_member_address": "198.51.100.1"},
+            "first_member_address: '198.51.100.1': member number 1 needs a free",
+        ),
+        ({"first_member_address": "192.0.2.2"}, "first_member_address: '192.0.2.2': member number 1 needs a free"),
+        ({"first_member_address": "192.0.2.253"}, "first_member_address: '192.0.2.255': member number 3 needs a free"),
+        ({"first_member_address": "192.0.2.9"}, "first_member_address: '192.0.2.10': member number 2 needs a free"),
+        ({"gateway": "nowhere"}, "gateway: 'nowhere': write an address as"),
+        ({"interface": "eth7"}, "interface: 'eth7': no such interface; this host has br0, eth0, lo"),
+    ],
+)
+def test_a_lan_that_cannot_be(changes, message):
+    with pytest.raises(ParameterError) as error:
+        layout(**{**BRIDGED, "interface": "eth0", **changes})
+    assert str(error.value).startswith(message)
+
+
+def test_two_clusters_on_a_lan_have_members_with_different_addresses():
+    other = json.loads(json.dumps(layout(**BRIDGED)))
+    second = {"name": "two", "address": "192.0.2.20", "instances": [{**UDP, "pool": "10.18.0.0/16"}]}
+    with pytest.raises(ParameterError, match=r"members.address: '192.0.2.13': the cluster vpn of this host has it"):
+        layout(**{**BRIDGED, **second, "first_member_address": "192.0.2.13", "others": [other]})
+    layout(**{**BRIDGED, **second, "first_member_address": "192.0.2.31", "others": [other]})

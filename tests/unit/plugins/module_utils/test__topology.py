@@ -10,11 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ansible_collections.clustered.openvpn.plugins.module_utils import _bridges
 from ansible_collections.clustered.openvpn.plugins.module_utils import _topology as topology
+from ansible_collections.clustered.openvpn.plugins.module_utils._bridges import Bridge
 from ansible_collections.clustered.openvpn.plugins.module_utils._observed import RTPROT_STATIC, Route
 from ansible_collections.clustered.openvpn.plugins.module_utils._params import ParameterError
 from ansible_collections.clustered.openvpn.plugins.module_utils._plan import step
-from ansible_collections.clustered.openvpn.plugins.module_utils._topology import Bridge, Interface, Namespace, Veth
+from ansible_collections.clustered.openvpn.plugins.module_utils._topology import Interface, Namespace, Veth
 from ansible_collections.clustered.openvpn.tests.unit.plugins.module_utils.model import MACS, Model
 
 # --- strategies: every attribute may be given or not, ends may be anywhere
@@ -114,8 +116,8 @@ def test_bridges_converge_from_any_state_to_any(before, after):
     model = Model()
     for port in ("p1", "p2", "p3"):
         model.add("", port)
-    converge(model, topology.plan_bridges, before)
-    converge(model, topology.plan_bridges, after)
+    converge(model, _bridges.plan_bridges, before)
+    converge(model, _bridges.plan_bridges, after)
     for bridge in after:
         assert as_wanted(bridge.interface, model.views[""])
         assert model.views[""].links[bridge.interface.name].mcast_snooping == bridge.mcast_snooping
@@ -123,7 +125,7 @@ def test_bridges_converge_from_any_state_to_any(before, after):
         assert {(mac, x.name) for x in ports for mac in x.fdb} == bridge.fdb
         assert {x.name for x in ports} == set(bridge.ports)
         assert all((x.flood, x.learning) == (bridge.flood, bridge.learning) for x in ports)
-    converge(model, topology.plan_bridges, after, present=False)
+    converge(model, _bridges.plan_bridges, after, present=False)
     assert {"p1", "p2", "p3"} <= set(model.views[""].links)
 
 
@@ -231,7 +233,7 @@ def bridge_model():
 
 
 def test_a_bridge_is_made_with_its_ports_and_their_entries():
-    assert converge(bridge_model(), topology.plan_bridges, [BRIDGE]) == [
+    assert converge(bridge_model(), _bridges.plan_bridges, [BRIDGE]) == [
         f"ip link add br0 address {MACS[1]} type bridge mcast_snooping 0",
         "ip addr add 10.0.0.1/24 dev br0",
         "ip link set dev br0 up",
@@ -274,16 +276,16 @@ def test_a_bridge_is_made_with_its_ports_and_their_entries():
 )
 def test_drift_of_a_bridge_is_put_right_alone(by_hand, repair):
     model = bridge_model()
-    converge(model, topology.plan_bridges, [BRIDGE])
+    converge(model, _bridges.plan_bridges, [BRIDGE])
     model.apply([by_hand])
-    assert converge(model, topology.plan_bridges, [BRIDGE]) == repair
+    assert converge(model, _bridges.plan_bridges, [BRIDGE]) == repair
 
 
 def test_an_address_that_others_depend_on_goes_without_taking_them_along():
     model = bridge_model()
-    converge(model, topology.plan_bridges, [BRIDGE])
+    converge(model, _bridges.plan_bridges, [BRIDGE])
     wanted = replace(BRIDGE, interface=replace(BRIDGE.interface, addresses=frozenset({"10.0.0.3/24"})))
-    converge(model, topology.plan_bridges, [wanted])
+    converge(model, _bridges.plan_bridges, [wanted])
     assert model.views[""].links["br0"].addresses == {"10.0.0.3/24"}
 
 
@@ -319,14 +321,42 @@ def test_an_interface_of_another_kind_is_not_taken(kind, found):
 
 
 def test_missing_namespaces_and_ports_are_named():
-    sentences = topology.missing([VETH.end, VETH.peer], [BRIDGE], Model().views)
+    sentences = topology.missing([VETH.end, VETH.peer], Model().views) + _bridges.missing([BRIDGE], Model().views)
     assert [s.split(";")[0] for s in sentences] == [
         "netns: 'a': no such network namespace",
         "bridges.ports: 'p1': no such interface",
         "bridges.ports: 'p2': no such interface",
     ]
-    assert topology.missing([VETH.end, VETH.peer], [BRIDGE], bridge_model().views | Model("a").views) == sentences[1:]
-    assert topology.missing([BRIDGE.interface], [BRIDGE], bridge_model().views) == []
+    assert topology.missing([VETH.end, VETH.peer], Model("a").views) == []
+    assert _bridges.missing([BRIDGE], bridge_model().views) == []
+    shared = _bridges.missing([replace(BRIDGE, exclusive=False)], bridge_model().views)
+    assert shared == ["bridges.name: 'br0': no such bridge, and exclusive=false makes none"]
+
+
+def test_a_bridge_that_is_somebody_elses_keeps_what_is_not_named():
+    model = bridge_model()
+    model.add("", "br0", "bridge", up=True, addresses=frozenset({"10.9.9.9/24"}), mcast_snooping=True)
+    model.add("", "theirs", master="br0", up=True)
+    theirs = step("route_add", dev="br0", dst="198.18.0.0/16", via=None, src=None, proto="static")
+    model.apply([theirs])
+    before = model.views[""]
+    wanted = Bridge(
+        Interface("br0", "", routes=frozenset({Route("192.0.2.0/24")})),
+        *(False, False, False),
+        ports=("p1",),
+        fdb=frozenset({(MACS[1], "p1")}),
+        exclusive=False,
+    )
+    assert converge(model, _bridges.plan_bridges, [wanted]) == [
+        "ip link set dev p1 master br0",
+        "bridge link set dev p1 flood off learning off",
+        f"bridge fdb replace {MACS[1]} dev p1 master static",
+        "ip route add 192.0.2.0/24 dev br0 proto static",
+    ]
+    converge(model, _bridges.plan_bridges, [wanted], present=False)
+    assert model.views[""].links["br0"] == before.links["br0"]
+    assert model.views[""].links["theirs"].master == "br0"
+    assert model.views[""].links["p1"].master is None
 
 
 def test_parameters_become_interfaces():
@@ -343,9 +373,9 @@ def test_parameters_become_interfaces():
             ),
         )
     ]
-    flags = {"mcast_snooping": False, "flood": True, "learning": False}
+    flags = {"mcast_snooping": False, "flood": True, "learning": False, "exclusive": True}
     item = {"name": "br0", "ports": ["p"], "fdb": [{"mac": MACS[1].upper(), "port": "p"}], **flags}
-    assert topology.bridges_from([item]) == [
+    assert _bridges.bridges_from([item]) == [
         Bridge(Interface("br0", ""), False, True, False, ("p",), frozenset({(MACS[1], "p")}))
     ]
     assert topology.namespaces_from([{"name": "a", "sysctls": {"net.x": True, "net/y/eth0.1/z": "1\t 2"}}]) == [
@@ -358,8 +388,8 @@ def pair(**end):
 
 
 def bridge(**item):
-    flags = {"mcast_snooping": False, "flood": True, "learning": True}
-    return topology.bridges_from, [{"name": "br0", "ports": ["p", "q"], **flags, **item}]
+    flags = {"mcast_snooping": False, "flood": True, "learning": True, "exclusive": True}
+    return _bridges.bridges_from, [{"name": "br0", "ports": ["p", "q"], **flags, **item}]
 
 
 def netns(**sysctls):
@@ -385,7 +415,8 @@ def netns(**sysctls):
             "veths[0].routes.dst: '0.0.0.0/0': named twice",
         ),
         (bridge(ports=["p", "p"]), "bridges[0].ports: 'p': named twice"),
-        ((topology.bridges_from, [*bridge()[1], *bridge(name="br1")[1]]), "bridges.ports: 'p': named twice"),
+        (bridge(exclusive=False, mtu=1400), "bridges[0].mtu: 1400: exclusive=false leaves the bridge itself"),
+        ((_bridges.bridges_from, [*bridge()[1], *bridge(name="br1")[1]]), "bridges.ports: 'p': named twice"),
         (
             bridge(fdb=[{"mac": MACS[1], "port": "x"}]),
             "bridges[0].fdb[0].port: 'x': must be one of the ports ['p', 'q']",
