@@ -26,7 +26,7 @@ targets := help demo test lint unit sanity integration explore build bench forma
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
-demo: setup ## build a cluster on this machine and let real clients use it (root; MEMBERS=4, DISTRIBUTION=flood)
+demo: setup ## build a cluster on this machine and let real clients use it (root; MEMBERS=4, DISTRIBUTION=flood, UPLINK=bridged)
 	@demo/run
 
 test: setup ## all of: lint unit sanity build integration demo (root)

@@ -56,7 +56,8 @@ def main() -> int:
     layout = json.loads(LAYOUT.read_text(encoding="utf-8"))
     total, seed = layout["cluster"]["total_nodes"], layout["cluster"]["hash_init"]
     owners = {m["name"]: m["local_nodes"] for m in layout["members"]}
-    gateway = layout["bridges"][0]["addresses"][0].split("/")[0]
+    # The host, as the members know it: their way to the other members' clients.
+    gateway = layout["veths"][0]["peer"]["routes"][0]["via"]
 
     print("Eight clients connect anew, ping, and fetch a page through their tunnels …", flush=True)
     with ThreadPoolExecutor(len(CLIENTS)) as pool:
@@ -191,12 +192,13 @@ def print_built(layout: dict[str, t.Any]) -> None:
     """What is on the machine now."""
     members = ", ".join(m["name"] for m in layout["members"])
     cluster = layout["cluster"]
+    family = "bridge" if cluster["uplink"] == "bridged" else "netdev"
     print(
         f"""
 On this machine now: {len(layout["members"])} members in network namespaces ({members}), each with an OpenVPN server
 for {cluster["address"]}; bridge {cluster["bridge"]}; nftables tables clustered_openvpn_{layout["name"]};
 interface {cluster["interface"]} with a network of eight clients behind it (namespaces demo-lan, demo-c1 … demo-c8).
-Look:   ip netns; bridge fdb show; nft list table netdev clustered_openvpn_{layout["name"]}; cat {LAYOUT}
+Look:   ip netns; bridge fdb show; nft list table {family} clustered_openvpn_{layout["name"]}; cat {LAYOUT}
 Again:  make demo          another size:  make demo MEMBERS=4
 Remove: make clean"""
     )

@@ -174,7 +174,7 @@ def _lan(cluster: str, wanted: t.Mapping[str, t.Any], service: ipaddress.IPv4Add
     # Until the NIC has become its port, the bridge's addresses are the NIC's.
     here = [one for name in (bridge, wanted["interface"]) for one in _addresses(facts, name)]
     if not here and not wanted.get("leaving"):
-        raise p.ParameterError("bridge", bridge, "no interface of this name has an IPv4 address on this host")
+        raise p.ParameterError("bridge", bridge, "neither it nor the NIC has an IPv4 address on this host")
     among = [one for one in here if first is None or ipaddress.IPv4Address(first) in one.network] or here
     own = among[0] if among else ipaddress.IPv4Interface("0.0.0.0/0")
     default = facts.get("default_ipv4", {})
@@ -189,7 +189,7 @@ def _lan(cluster: str, wanted: t.Mapping[str, t.Any], service: ipaddress.IPv4Add
         ipaddress.IPv4Address(p.address("gateway", gateway, version=4)) if gateway else None,
         ipaddress.IPv4Address(first) if first else None,
         service,
-        _fact(facts, bridge).get("mtu"),
+        (_fact(facts, bridge) or _fact(facts, wanted["interface"])).get("mtu"),
     )
 
 
@@ -463,11 +463,12 @@ def _still_joined(
     leaving = {v["name"] for v in veths} & set(facts.get("interfaces", []))
     gateways = {a.split("/")[0] for v in veths if v["name"] in leaving for a in v["peer"]["addresses"]}
     macs = {v["peer"]["mac"]: v["name"] for v in veths if v["name"] in leaving}
-    if not leaving:
-        return [], []
     (bridge,) = now["bridges"]
-    known = {route["dst"] for route in bridge["routes"]}
     former = [*previous.get("bridges", []), *previous.get("retired", {}).get("bridges", [])]
+    former = [b for b in former if b["name"] == bridge["name"]]
+    if not leaving or not former:
+        return [], []
+    known = {route["dst"] for route in bridge["routes"]}
     routes = {r["dst"]: r for b in former for r in b["routes"] if r["via"] in gateways and r["dst"] not in known}
     joined = {
         **bridge,

@@ -19,11 +19,14 @@ from dataclasses import dataclass
 
 import pytest
 
+from ansible_collections.clustered.openvpn.plugins.module_utils import _cluster
+
 from .served import ServedWorld, State, differences, differences_at_last, states_of
 from .test_packets import ADDRESS, PORT, Built, client_address
 from .world import Echo, ask_tcp, sh, within
 
 CLIENTS = 8
+PARAMETERS = {"name": "vpn", "nodes": [], "claims": "keep", "state": "present"}  # of clusterip, besides the layout's
 # Names of the cluster's parts: {host} and {one} are namespaces, {mac} and {port} those of the first member.
 NAMESPACES = {
     "namespace deleted": "ip netns del {one}",
@@ -37,49 +40,63 @@ EVERYWHERE = {
     "member's end of a veth down and up": "ip -n {one} link set eth0 down; ip -n {one} link set eth0 up",
     "port out of the bridge": "ip -n {host} link set {port} nomaster",
     "service address removed": "ip -n {one} addr del {address}/32 dev lo",
-    "internal address removed": "ip -n {one} addr flush dev eth0",
-    "bridge's address removed": "ip -n {host} addr flush dev {bridge}",
-    "member's route removed": "ip -n {one} route del default",
+    "own address removed": "ip -n {one} addr flush dev eth0",
+    "member's routes removed": "ip -n {one} route flush proto static",
     "FDB entry lost": "bridge -n {host} fdb del {mac} dev {port} master",
     "FDB entry moved": "bridge -n {host} fdb replace {mac} dev {port_two} master static",
-    "bridge deleted": "ip -n {host} link del {bridge}",
-    "bridge down and up": "ip -n {host} link set {bridge} down; ip -n {host} link set {bridge} up",
-    "NIC down and up": "ip -n {host} link set nic0 down; ip -n {host} link set nic0 up",
-    "NIC deleted and made again": "{nic}",
-    "proxy entry deleted": "ip -n {host} neigh del proxy {address} dev nic0",
-    "proxy's delay turned back": "ip netns exec {host} sysctl -w net/ipv4/neigh/nic0/proxy_delay=80",
-    "forwarding of the NIC turned back": "ip netns exec {host} sysctl -w net/ipv4/conf/nic0/forwarding=0",
     "forwarding of the bridge turned back": "ip netns exec {host} sysctl -w net/ipv4/conf/{bridge}/forwarding=0",
     "forwarding switched on and off": "ip netns exec {host} sysctl -w net.ipv4.ip_forward=1 net.ipv4.ip_forward=0",
     "member's sysctl turned back": "ip netns exec {one} sysctl -w net.ipv4.conf.all.arp_ignore=0",
     "route to the address deleted": "ip -n {host} route del {address}/32",
     "neighbour entry deleted": "ip -n {host} neigh del {address} dev {bridge}",
+    "neighbour entry replaced": "ip -n {host} neigh replace {address} lladdr {mac} dev {bridge} nud permanent",
     "route to a slice deleted": "ip -n {host} route del {slice}",
-    "host's table deleted": "ip netns exec {host} nft delete table netdev {table}",
-    "host's table flushed": "ip netns exec {host} nft flush table netdev {table}",
+    "host's table deleted": "ip netns exec {host} nft delete table {family} {table}",
+    "host's table flushed": "ip netns exec {host} nft flush table {family} {table}",
     "host's ruleset flushed": "ip netns exec {host} nft flush ruleset",
-    "host's untracked table deleted": "ip netns exec {host} nft delete table ip {table}",
     "member's table deleted": "ip netns exec {one} nft delete table ip {table}",
     "member's table flushed": "ip netns exec {one} nft flush table ip {table}",
     "member's ruleset flushed": "ip netns exec {one} nft flush ruleset",
     "member's policy turned": "ip netns exec {one} nft chain ip {table} service '{{ policy drop; }}'",
-    "a rule added": "ip netns exec {host} nft insert rule netdev {table} uplink ip daddr {address} drop",
+    "a rule added": "ip netns exec {host} nft insert rule {family} {table} uplink ip daddr {address} drop",
     "a rule replaced": "{replace}",
     "member's rule replaced": "{replace_in_member}",
-    "a chain added": "ip netns exec {host} nft add chain netdev {table} other",
+    "a chain added": "ip netns exec {host} nft add chain {family} {table} other",
+}
+# What the host does for the address depends on the uplink.
+UPLINK = {
+    "routed": {
+        "bridge's address removed": "ip -n {host} addr flush dev {bridge}",
+        "bridge deleted": "ip -n {host} link del {bridge}",
+        "bridge down and up": "ip -n {host} link set {bridge} down; ip -n {host} link set {bridge} up",
+        "NIC down and up": "ip -n {host} link set nic0 down; ip -n {host} link set nic0 up",
+        "NIC deleted and made again": "{nic}",
+        "proxy entry deleted": "ip -n {host} neigh del proxy {address} dev nic0",
+        "proxy's delay turned back": "ip netns exec {host} sysctl -w net/ipv4/neigh/nic0/proxy_delay=80",
+        "forwarding of the NIC turned back": "ip netns exec {host} sysctl -w net/ipv4/conf/nic0/forwarding=0",
+        "host's untracked table deleted": "ip netns exec {host} nft delete table ip {table}",
+    },
+    "bridged": {
+        "port that answers ARP deleted": "ip -n {host} link del arp-{name}",
+        "port that answers ARP up": "ip -n {host} link set arp-{name} up",
+        "port that answers ARP out of the bridge": "ip -n {host} link set arp-{name} nomaster",
+        "port that answers ARP does not": "bridge -n {host} link set dev arp-{name} neigh_suppress off",
+        "FDB entry of the address lost": "bridge -n {host} fdb del {answer} dev arp-{name} master",
+        "FDB entry of the address moved": "bridge -n {host} fdb replace {answer} dev {port} master static",
+        "host's own table deleted": "ip netns exec {host} nft delete table netdev {table}",
+        "host's own table flushed": "ip netns exec {host} nft flush table netdev {table}",
+    },
 }
 # What decides is elsewhere: a map of the host, or a set in each member.
 DECISION = {
     "steer": {
-        "element lost": "ip netns exec {host} nft delete element netdev {table} owner '{{ {bucket} }}'",
+        "element lost": "ip netns exec {host} nft delete element {family} {table} owner '{{ {bucket} }}'",
         "element moved": (
-            "ip netns exec {host} nft delete element netdev {table} owner '{{ {bucket} }}'"
-            " && ip netns exec {host} nft add element netdev {table} owner '{{ {bucket} : {mac_two} }}'"
+            "ip netns exec {host} nft delete element {family} {table} owner '{{ {bucket} }}'"
+            " && ip netns exec {host} nft add element {family} {table} owner '{{ {bucket} : {mac_two} }}'"
         ),
-        "element added": "ip netns exec {host} nft add element netdev {table} owner '{{ 1000 : {mac} }}'",
-        "elements flushed": "ip netns exec {host} nft flush map netdev {table} owner",
-        "deciding table deleted": "ip netns exec {host} nft delete table netdev {table}",
-        "deciding table flushed": "ip netns exec {host} nft flush table netdev {table}",
+        "element added": "ip netns exec {host} nft add element {family} {table} owner '{{ 1000 : {mac} }}'",
+        "elements flushed": "ip netns exec {host} nft flush map {family} {table} owner",
     },
     "flood": {
         "element lost": "ip netns exec {one} nft delete element netdev {table} owned '{{ {bucket} }}'",
@@ -93,6 +110,11 @@ DECISION = {
         "deciding table flushed": "ip netns exec {one} nft flush table netdev {table}",
     },
 }
+FORMS = [(uplink, distribution) for uplink in UPLINK for distribution in DECISION]
+# Two forms that have nothing in common go through everything; the others through what is their own.
+DRIFTS = {form: {**UPLINK[form[0]], **DECISION[form[1]]} for form in FORMS}
+DRIFTS["routed", "steer"].update(EVERYWHERE)
+DRIFTS["bridged", "flood"].update(EVERYWHERE)
 # Nothing is left to be repaired: the kernel has put everything back itself, or the damage shows in traffic alone.
 # Which ones these are may depend on the kernel, so that a run changes something is not asked for.
 HARMLESS = ("bridge down and up", "member's end of a veth down and up")
@@ -142,7 +164,9 @@ class Drifting:
         netns, owner = self.world.name("c1"), self.built.owner(client_address(0))
         if (answer := ask_tcp(netns, ADDRESS, PORT, timeout=0.5)) != owner:
             found.append(f"c1 by TCP: {answer} instead of {owner}")
-        if (answer := ask_tcp(self.world.host, ADDRESS, PORT, timeout=0.5)) != self.built.owner("10.255.0.1"):
+        if (answer := ask_tcp(self.world.host, ADDRESS, PORT, timeout=0.5)) != self.built.owner(
+            self.built.host_address
+        ):
             found.append(f"the host: {answer}")
         return found
 
@@ -151,11 +175,15 @@ class Drifting:
         layout, world = self.built.layout, self.world
         nodes, fdb = layout["nodes"], layout["bridges"][0]["fdb"]
         table, host = f"clustered_openvpn_{layout['name']}", world.host
-        at = f"netdev {table} uplink"
+        family = "bridge" if layout["cluster"]["uplink"] == "bridged" else "netdev"
+        at = f"{family} {table} uplink"
         names = {
             **dict(zip(("one", "two", "three"), self.built.names)),
             "host": host,
             "table": table,
+            "family": family,
+            "name": layout["name"],
+            "answer": _cluster.cluster_from(PARAMETERS | layout["cluster"]).routed_mac,
             "address": ADDRESS,
             "bridge": layout["bridges"][0]["name"],
             "mac": nodes[0]["mac"],
@@ -165,7 +193,8 @@ class Drifting:
             "bucket": nodes[0]["local_nodes"][0],
             "slice": layout["bridges"][0]["routes"][0]["dst"],
             "replace": (  # the one that looks the owner up, or sends to all
-                f"handle=$(ip netns exec {host} nft -a list chain {at} | sed -n 's/.* fwd to .*handle //p' | tail -1);"
+                f"handle=$(ip netns exec {host} nft -a list chain {at}"
+                " | sed -n 's/.* ether daddr set .*handle //p' | tail -1);"
                 f" ip netns exec {host} nft replace rule {at} handle $handle ip daddr {ADDRESS} drop"
             ),
             "replace_in_member": (
@@ -184,17 +213,21 @@ class Drifting:
         sh(command.format(**names))
 
 
-@pytest.fixture(scope="module", params=["steer", "flood"])
+@pytest.fixture(scope="module", params=FORMS, ids="-".join)
 def drifting(request: pytest.FixtureRequest) -> t.Iterator[Drifting]:
     """Built once, and drifting from test to test."""
-    world = ServedWorld(f"r{os.getpid() % 10000}{request.param[0]}")
+    uplink, distribution = request.param
+    world = ServedWorld(f"r{os.getpid() % 10000}{uplink[0]}{distribution[0]}")
     built = None
     try:
-        world.lan(CLIENTS)
-        built = Built(world, 3, distribution=request.param)
+        world.lan(CLIENTS, bridged=uplink == "bridged")
+        if uplink == "bridged":
+            sh(f"ip -n {world.host} link set br-lan type bridge mcast_snooping 0")
+        built = Built(world, 3, uplink=uplink, distribution=distribution)
         assert {built.owner(client_address(i)) for i in range(CLIENTS)} == set(built.names), "clients of every member"
         built.build()
-        made = Drifting(world, built, {}, {node["mac"] for node in built.layout["nodes"]})
+        macs = {node["mac"] for node in built.layout["nodes"]}
+        made = Drifting(world, built, {}, macs)
         made.state = made.now()
         made.serve()
         assert made.wrong() == []
@@ -205,9 +238,15 @@ def drifting(request: pytest.FixtureRequest) -> t.Iterator[Drifting]:
         world.remove()
 
 
-@pytest.mark.parametrize("drift", [*EVERYWHERE, *DECISION["steer"]])
+@pytest.mark.parametrize(
+    ("drifting", "drift"),
+    [(form, drift) for form in FORMS for drift in DRIFTS[form]],
+    indirect=["drifting"],
+    ids=lambda part: "-".join(part) if isinstance(part, tuple) else part,
+)
 def test_each_drift_alone_is_repaired_by_the_next_run(drifting: Drifting, drift: str) -> None:
-    drifting.damage({**EVERYWHERE, **DECISION[drifting.built.layout["cluster"]["distribution"]]}[drift])
+    cluster = drifting.built.layout["cluster"]
+    drifting.damage(DRIFTS[cluster["uplink"], cluster["distribution"]][drift])
     if drift not in HARMLESS:
         assert differences(drifting.state, drifting.now()), "it is a damage"
     changed = drifting.built.build()

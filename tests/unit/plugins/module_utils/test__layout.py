@@ -381,13 +381,17 @@ def test_an_uplink_that_changes_leaves_the_former_bridge_and_claim():
     after = layout(bridged)
     assert [(b["name"], b["exclusive"]) for b in after["retired"]["former_bridges"]] == [("br0", False)]
     assert [c["uplink"] for c in after["retired"]["clusters"]] == ["bridged"]
+    # One that goes at the same time has no address there.
+    after = layout(bridged, size=2, facts={"interfaces": ["eth0", "ve-vpn3"]})
+    assert (after["retired"]["bridges"], after["retired"]["left"]) == ([], [])
+    assert names(after["retired"]["veths"]) == {"ve-vpn3"}
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"bridge": ""}, "bridge: '': uplink=bridged needs the bridge that the LAN is on"),
-        ({"bridge": "br9"}, "bridge: 'br9': no interface of this name has an IPv4 address"),
+        ({"bridge": "br9"}, "bridge: 'br9': neither it nor the NIC has an IPv4 address"),
         ({"first_member_address": ""}, "first_member_address: '': uplink=bridged needs the LAN address of member 1"),
         (
             {"first_member_address": "198.51.100.1"},
