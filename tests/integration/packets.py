@@ -10,6 +10,8 @@ import ipaddress
 import socket
 import struct
 
+from .world import within
+
 TCP, UDP = 6, 17
 
 
@@ -27,7 +29,9 @@ def ip_header(source: str, destination: str, protocol: int, length: int) -> byte
     return header[:10] + struct.pack("!H", checksum(header)) + header[12:]
 
 
-def frame(source: str, destination: str, protocol: int, ports: tuple[int, int]) -> bytes:
+def frame(
+    source: str, destination: str, protocol: int, ports: tuple[int, int], mac: str = "ff:ff:ff:ff:ff:ff"
+) -> bytes:
     """An Ethernet frame with an empty datagram, or the first segment of a connection; IPv4 or IPv6."""
     ends = ipaddress.ip_address(source).packed + ipaddress.ip_address(destination).packed
     if protocol == TCP:
@@ -44,7 +48,9 @@ def frame(source: str, destination: str, protocol: int, ports: tuple[int, int]) 
     else:
         header = ip_header(source, destination, protocol, 20 + len(payload))
         kind = 0x0800
-    return b"\xff" * 6 + b"\x02\x00\x00\x00\xff\xff" + struct.pack("!H", kind) + header + payload
+    return (
+        bytes.fromhex(mac.replace(":", "")) + b"\x02\x00\x00\x00\xfe\xfe" + struct.pack("!H", kind) + header + payload
+    )
 
 
 def flow_of(packet: bytes) -> tuple[str, int]:
@@ -52,3 +58,11 @@ def flow_of(packet: bytes) -> tuple[str, int]:
     if packet[0] >> 4 == 4:
         return str(ipaddress.IPv4Address(packet[12:16])), struct.unpack("!H", packet[20:22])[0]
     return str(ipaddress.IPv6Address(packet[8:24])), struct.unpack("!H", packet[40:42])[0]
+
+
+def packet_socket(netns: str, protocol: int) -> socket.socket:
+    """All frames of a protocol on eth0."""
+    with within(netns):
+        made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(protocol))
+        made.bind(("eth0", protocol))
+    return made

@@ -221,8 +221,6 @@ def drifting(request: pytest.FixtureRequest) -> t.Iterator[Drifting]:
     built = None
     try:
         world.lan(CLIENTS, bridged=uplink == "bridged")
-        if uplink == "bridged":
-            sh(f"ip -n {world.host} link set br-lan type bridge mcast_snooping 0")
         built = Built(world, 3, uplink=uplink, distribution=distribution)
         assert {built.owner(client_address(i)) for i in range(CLIENTS)} == set(built.names), "clients of every member"
         built.build()

@@ -18,7 +18,7 @@ from ansible_collections.clustered.openvpn.plugins.module_utils import _hash, _r
 from ansible_collections.clustered.openvpn.plugins.module_utils._cluster import Cluster, Node, Service
 from ansible_collections.clustered.openvpn.plugins.module_utils._engines import nftables
 
-from .packets import TCP, UDP, flow_of, frame
+from .packets import TCP, UDP, flow_of, frame, packet_socket
 from .world import World, sh, within
 
 ADDRESS = {4: "192.0.2.10", 6: "2001:db8::10"}
@@ -68,13 +68,14 @@ def load(netns: str, tables: t.Iterable[_ruleset.Table]) -> None:
     sh("nft -f - <<'EOF'\n" + "\n".join(lines) + "\nEOF", netns)
 
 
-def host_between(world: World) -> tuple[str, str]:
-    """A client on the NIC of a host with a bridge: (client, host)."""
+def host_between(world: World, uplink: str) -> tuple[str, str]:
+    """A client on the NIC of a host with a bridge, of which the NIC is a port or is not: (client, host)."""
     client, host = world.netns("client"), world.netns("host")
     sh(
         f"ip -n {host} link add nic0 type veth peer name eth0 netns {client} && ip -n {host} link set nic0 up"
         f" && ip -n {client} link set eth0 up"
         f" && ip -n {host} link add br0 type bridge mcast_snooping 0 && ip -n {host} link set br0 up"
+        + (f" && ip -n {host} link set nic0 master br0" if uplink == "bridged" else "")
     )
     return client, host
 
@@ -90,40 +91,38 @@ def plug(world: World, host: str, short: str, mac: str) -> str:
     return netns
 
 
-def packet_socket(netns: str, protocol: int) -> socket.socket:
-    """All frames of a protocol on eth0."""
-    with within(netns):
-        made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(protocol))
-        made.bind(("eth0", protocol))
-    return made
-
-
-def send(sender: socket.socket, version: int, protocol: int, flows: t.Iterable[Flow]) -> None:
+def send(sender: socket.socket, cluster: Cluster, protocol: int, flows: t.Iterable[Flow]) -> None:
     """The first packet of each flow."""
     for source, port in flows:
-        sender.send(frame(source, ADDRESS[version], protocol, (port, PORT)))
+        sender.send(frame(source, cluster.address, protocol, (port, PORT), cluster.routed_mac))
 
 
 @pytest.mark.parametrize(
-    ("version", "protocol", "hashmode", "total"),
+    ("uplink", "version", "protocol", "hashmode", "total"),
     [
-        (4, UDP, "sourceip", 2),
-        (4, UDP, "sourceip", 7),
-        (4, UDP, "sourceip", 16),
-        (4, UDP, "sourceip", 256),
-        (6, UDP, "sourceip", 256),
-        (4, TCP, "sourceip-sourceport", 256),
-        (4, TCP, "sourceip-sourceport-destport", 256),
-        (6, TCP, "sourceip-sourceport-destport", 16),
+        ("routed", 4, UDP, "sourceip", 2),
+        ("routed", 4, UDP, "sourceip", 7),
+        ("routed", 4, UDP, "sourceip", 16),
+        ("routed", 4, UDP, "sourceip", 256),
+        ("routed", 6, UDP, "sourceip", 256),
+        ("routed", 4, TCP, "sourceip-sourceport", 256),
+        ("routed", 4, TCP, "sourceip-sourceport-destport", 256),
+        ("routed", 6, TCP, "sourceip-sourceport-destport", 16),
+        ("bridged", 4, UDP, "sourceip", 256),
+        ("bridged", 6, UDP, "sourceip", 256),
+        ("bridged", 4, TCP, "sourceip-sourceport", 16),
+        ("bridged", 6, TCP, "sourceip-sourceport-destport", 256),
     ],
 )
-def test_filter_and_kernel_agree(world: World, version: int, protocol: int, hashmode: str, total: int) -> None:
+def test_filter_and_kernel_agree(
+    world: World, uplink: str, version: int, protocol: int, hashmode: str, total: int
+) -> None:
     """Steered: a MAC address for each bucket, so the frame itself says which one the kernel chose."""
-    client, host = host_between(world)
+    client, host = host_between(world, uplink)
     sink = plug(world, host, "sink", "02:00:00:00:ff:ff")
     macs = {number: f"02:00:00:00:{number >> 8:02x}:{number & 255:02x}" for number in range(1, total + 1)}
     nodes = [Node(f"n{number}", mac, "eth0", (number,)) for number, mac in macs.items()]
-    cluster = make_cluster(version, nodes, total_nodes=total, hashmode=hashmode)
+    cluster = make_cluster(version, nodes, total_nodes=total, hashmode=hashmode, uplink=uplink)
     load(host, nftables.host_tables(cluster, {}))
     flows = random_flows(version, total)
     seen: dict[Flow, str] = {}
@@ -132,7 +131,7 @@ def test_filter_and_kernel_agree(world: World, version: int, protocol: int, hash
         receiver.settimeout(3)
         for start in range(0, COUNT, BATCH):
             batch = flows[start : start + BATCH]
-            send(sender, version, protocol, batch)
+            send(sender, cluster, protocol, batch)
             awaited = set(batch)
             while awaited:
                 data = receiver.recv(2048)
@@ -144,15 +143,17 @@ def test_filter_and_kernel_agree(world: World, version: int, protocol: int, hash
     expected = {f: macs[_hash.bucket(f[0], total, cluster.hash_init, (f[1], PORT)[:ports])] for f in flows}
     assert seen == expected
     counts = [list(seen.values()).count(mac) for mac in macs.values()]
-    print(f"IPv{version} {hashmode} {total} buckets: max/mean {max(counts) * total / COUNT:.2f}")
+    print(f"{uplink} steer, IPv{version}, {hashmode}, {total} buckets: max/mean {max(counts) * total / COUNT:.2f}")
 
 
-@pytest.mark.parametrize(("distribution", "version"), [("steer", 4), ("steer", 6), ("flood", 4), ("flood", 6)])
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("distribution", ["steer", "flood"])
+@pytest.mark.parametrize("uplink", ["routed", "bridged"])
 def test_each_flow_is_taken_by_the_member_that_the_filter_predicts(
-    world: World, distribution: str, version: int
+    world: World, uplink: str, distribution: str, version: int
 ) -> None:
     """Four members with the address on loopback: who gets the datagram is who the filter says, and nobody else."""
-    client, host = host_between(world)
+    client, host = host_between(world, uplink)
     nodes = []
     for i in range(4):
         mac = f"02:00:00:00:00:{i + 1:02x}"
@@ -163,7 +164,7 @@ def test_each_flow_is_taken_by_the_member_that_the_filter_predicts(
             f" sysctl -qw net.ipv4.conf.$f.rp_filter=0; done",
             netns,
         )
-    cluster = make_cluster(version, nodes, distribution=distribution)
+    cluster = make_cluster(version, nodes, distribution=distribution, uplink=uplink)
     load(host, nftables.host_tables(cluster, {}))
     for node in nodes:
         load(node.netns, nftables.member_tables(cluster, node, {}))
@@ -178,7 +179,7 @@ def test_each_flow_is_taken_by_the_member_that_the_filter_predicts(
         receivers[made] = node.netns
     with packet_socket(client, 0) as sender:
         for start in range(0, COUNT, BATCH):
-            send(sender, version, UDP, flows[start : start + BATCH])
+            send(sender, cluster, UDP, flows[start : start + BATCH])
             awaited = BATCH
             while awaited:
                 ready = select.select(list(receivers), [], [], 3)[0]
@@ -191,3 +192,5 @@ def test_each_flow_is_taken_by_the_member_that_the_filter_predicts(
         receiver.close()
     owner = {number: node.netns for node in nodes for number in node.local_nodes or ()}
     assert taken == {f: [owner[_hash.bucket(f[0], 256, cluster.hash_init)]] for f in flows}
+    counts = [list(taken.values()).count([node.netns]) for node in nodes]
+    print(f"{uplink} {distribution}, IPv{version}, four members: max/mean {max(counts) * 4 / COUNT:.2f}")

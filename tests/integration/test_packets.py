@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import socket
 import struct
 import subprocess
@@ -16,7 +18,8 @@ import pytest
 
 from ansible_collections.clustered.openvpn.plugins.filter.cluster import bucket, bucket_member, cluster_layout
 
-from .packets import checksum, ip_header
+from .packets import checksum, ip_header, packet_socket
+from .served import differences, differences_at_last, states_of
 from .world import Echo, World, ask_tcp, ask_udp, sh, within
 
 PORT = 1194
@@ -91,13 +94,14 @@ class Built:
         return bucket_member(client, self.owners, 256, 0x1234)
 
 
-@pytest.fixture(params=[(u, d) for u in ("routed", "bridged") for d in ("steer", "flood")], ids="-".join)
+FORMS = [(uplink, distribution) for uplink in ("routed", "bridged") for distribution in ("steer", "flood")]
+
+
+@pytest.fixture(params=FORMS, ids="-".join)
 def cluster(world: World, request: pytest.FixtureRequest) -> t.Iterator[Built]:
     """Three members and 24 clients."""
     uplink, distribution = request.param
     world.lan(24, bridged=uplink == "bridged")
-    if request.param == ("bridged", "flood"):
-        sh(f"ip -n {world.host} link set br-lan type bridge mcast_snooping 0")
     built = Built(world, 3, distribution=distribution, uplink=uplink)
     built.build()
     built.serve()
@@ -181,6 +185,52 @@ def test_a_deleted_member_takes_only_its_own_clients_with_it(cluster: Built) -> 
     assert world.module("clusterip_info")["clusters"]["vpn"]["unowned"] == []
 
 
+@pytest.mark.parametrize("distribution", ["steer", "flood"])
+def test_on_a_lan_the_address_has_one_mac_and_one_answer(world: World, distribution: str) -> None:
+    """uplink=bridged: what a client and a neighbour on the same bridge see, frame by frame."""
+    world.lan(2, bridged=True)
+    client = world.name("c1")
+    neighbour = world.netns("vm")
+    sh(f"ip link add vm0 type veth peer name eth0 netns {neighbour} && ip link set vm0 master br-lan up", world.host)
+    sh("ip link set eth0 up && ip addr add 192.0.2.50/24 dev eth0", neighbour)
+    built = Built(world, 3, uplink="bridged", distribution=distribution)
+    built.build()
+    built.serve()
+    (answer,) = re.findall("lladdr (02[0-9a-f:]*)", sh(f"ip neigh show {ADDRESS}", world.host))
+    try:
+        for netns, address in ((client, client_address(0)), (neighbour, "192.0.2.50")):
+            with packet_socket(netns, 3) as everything:  # ETH_P_ALL
+                everything.settimeout(0.2)
+                assert ask_udp(netns, ADDRESS, PORT) == [built.owner(address)]
+                assert ask_tcp(netns, ADDRESS, PORT) == built.owner(address)
+                frames = list(received(everything))
+            arp = [f for f in frames if f[12:14] == b"\x08\x06" and f[28:32] == socket.inet_aton(ADDRESS)]
+            assert [f[22:28].hex(":") for f in arp if f[21] == 2] == [answer], "one answer"
+            assert answer in sh(f"ip neigh show {ADDRESS}", netns)
+            theirs = [f for f in frames if f[12:14] == b"\x08\x00" and f[26:30] == socket.inet_aton(ADDRESS)]
+            assert theirs
+            if netns == client:  # beyond the NIC
+                assert {f[6:12].hex(":") for f in theirs} == {answer}
+                multicast = [f for f in frames if f[:6].hex(":") == built.layout["cluster"]["clustermac"]]
+                assert multicast == [], "a flood stays on the bridge"
+        # A member that does ask with the service address as sender is not heard.
+        member = built.names[0]
+        sh("sysctl -w net.ipv4.conf.all.arp_announce=0", member)
+        sh(f"ping -c 1 -W 1 -I {ADDRESS} 192.0.2.102", member, check=False)
+        assert answer in sh(f"ip neigh show {ADDRESS}", client)
+        assert sh(f"ip neigh show {ADDRESS}", world.name("c2")) == ""
+    finally:
+        for echo in built.echoes.values():
+            echo.stop()
+
+
+def received(sock: socket.socket) -> t.Iterator[bytes]:
+    """Frames, until none comes any more."""
+    with contextlib.suppress(TimeoutError):
+        while True:
+            yield sock.recv(65536)
+
+
 def test_an_icmp_error_reaches_the_member_of_the_client_that_it_is_about(cluster: Built) -> None:
     """A router tells ADDRESS that its packet to a client was too big: the client's member must hear it."""
     router = cluster.world.name("c1")
@@ -230,23 +280,19 @@ def test_buckets_move_while_traffic_flows_and_nothing_is_lost(cluster: Built) ->
     assert world.module("clusterip_info")["clusters"]["vpn"]["unowned"] == [number]
 
 
-def test_absent_leaves_the_host_as_it_was(world: World) -> None:
-    def dump() -> str:
-        keys = "forwarding|send_redirects|proxy_delay|proxy_ndp"
-        show = f"ip -br link; ip -br -4 addr; ip -4 route show table all; ip neigh show proxy; sysctl -a -r '({keys})$'"
-        return sh(f"{show}; nft list ruleset", world.host)
-
-    world.lan(1)
-    before = dump()
-    built = Built(world, 2)
+@pytest.mark.parametrize(("uplink", "distribution"), FORMS)
+def test_absent_leaves_the_host_as_it_was(world: World, uplink: str, distribution: str) -> None:
+    world.lan(1, bridged=uplink == "bridged")
+    before = states_of([world.host])
+    built = Built(world, 2, uplink=uplink, distribution=distribution)
     built.build()
-    assert dump() != before
+    assert differences(before, states_of([world.host]))
     parts = built.layout
     world.module("clusterip", name="vpn", nodes=parts["nodes"], **parts["cluster"], state="absent")
     world.module("bridge", bridges=parts["bridges"], state="absent")
     world.module("veth", veths=parts["veths"], state="absent")
     world.module("netns", namespaces=parts["namespaces"], state="absent")
-    assert dump() == before
+    assert not differences_at_last(lambda: before, lambda: states_of([world.host]))
 
 
 def test_two_clusters_on_one_host_do_not_disturb_each_other(world: World) -> None:
@@ -271,17 +317,23 @@ def test_two_clusters_on_one_host_do_not_disturb_each_other(world: World) -> Non
                 echo.stop()
 
 
-def test_a_service_address_of_ipv6(world: World) -> None:
+@pytest.mark.parametrize(("uplink", "distribution"), FORMS)
+def test_a_service_address_of_ipv6(world: World, uplink: str, distribution: str) -> None:
     """Beside the one of IPv4: a second cluster of the same members, whose links have IPv6 addresses as well."""
-    address, clients = "2001:db8::10", world.lan(12)
+    address, clients = "2001:db8::10", world.lan(12, bridged=uplink == "bridged")
+    lan = "nic0" if uplink == "routed" else "br-lan"
     for i, netns in enumerate([world.host, *clients]):
-        sh(f"ip -n {netns} addr add 2001:db8::{100 + i}/64 nodad dev {'eth0' if i else 'nic0'}")
-    built = Built(world, 3)
+        sh(f"ip -n {netns} addr add 2001:db8::{100 + i}/64 nodad dev {'eth0' if i else lan}")
+    built = Built(world, 3, uplink=uplink, distribution=distribution)
     (bridge,) = built.layout["bridges"]
-    bridge["addresses"].append("fd00::1/64")
+    if uplink == "routed":
+        bridge["addresses"].append("fd00::1/64")
     for i, veth in enumerate(built.layout["veths"]):
-        veth["peer"]["addresses"].append(f"fd00::{11 + i}/64")
-        veth["peer"]["routes"].append({"dst": "default", "via": "fd00::1"})
+        if uplink == "routed":
+            veth["peer"]["addresses"].append(f"fd00::{11 + i}/64")
+            veth["peer"]["routes"].append({"dst": "default", "via": "fd00::1"})
+        else:
+            veth["peer"]["addresses"].append(f"2001:db8::{11 + i}/64")
     built.build()
     six = {**built.layout["cluster"], "address": address, "name": "six", "nodes": built.layout["nodes"]}
     assert world.module("clusterip", **six)["changed"]
@@ -294,7 +346,7 @@ def test_a_service_address_of_ipv6(world: World) -> None:
             assert ask_udp(netns, address, PORT) == [owner]
             assert ask_udp(netns, address, PORT, size=3000) == [owner]
             assert ask_tcp(netns, address, PORT) == owner
-        assert ask_tcp(world.host, address, PORT) == built.owner("fd00::1")
+        assert ask_tcp(world.host, address, PORT) == built.owner("fd00::1" if uplink == "routed" else "2001:db8::100")
         assert ask_tcp(clients[0], address, PORT + 1, timeout=0.3) is None
         assert "2 received" in sh(f"ping -c 2 -i 0.2 -W 1 {address}", clients[0])
     finally:

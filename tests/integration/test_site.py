@@ -22,6 +22,7 @@ import pytest
 from ansible_collections.clustered.openvpn.plugins.filter.cluster import bucket_member
 from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn import Client, Management, ManagementError, ask
 
+from .served import differences_at_last, states_of
 from .world import World, on_host, sh
 
 ADDRESS = "192.0.2.10"
@@ -54,6 +55,12 @@ class Site:
         self.tmp = tmp
         self.world.lan(CLIENTS)
         self.clients: list[subprocess.Popen[bytes]] = []
+        self.before, self.files_before = states_of([self.world.host]), self.files()
+
+    def files(self) -> set[str]:
+        """Of OpenVPN and of ours, wherever they may be; but the directories that the role prerequisites makes."""
+        found = sh("find /etc /run /var/lib /var/log -xdev -path '*openvpn*' -not -name 'clustered-openvpn'")
+        return set(found.splitlines())
 
     def play(self, *options: str, whole: bool = False, **variables: t.Any) -> Run:
         """Run site.yml on the host; without the roles prerequisites and pki unless it is to be whole."""
@@ -296,16 +303,37 @@ def test_no_secret_is_printed(site: Site) -> None:
     assert keys == {"server.key": 0o600, "tls-crypt.key": 0o600}
 
 
+# With the uplink bridged, the NIC given to the bridge.
+BRIDGED: dict[str, t.Any] = {
+    "netns_cluster_uplink": "bridged",
+    "netns_cluster_bridge": "br-lan",
+    "netns_cluster_take_interface": True,
+    "netns_cluster_first_member_address": "192.0.2.11",
+    "netns_cluster_gateway": "192.0.2.101",
+}
+
+
+def test_the_uplink_becomes_bridged_and_the_clients_are_served_as_before(site: Site) -> None:
+    before = site.wait_until_served_as_predicted(20)
+    said = site.play("--check", "--diff", netns_cluster_size=3, **BRIDGED).output
+    assert "ip link set dev nic0 master br-lan" in said
+    site.play(netns_cluster_size=3, **BRIDGED)
+    assert site.play(netns_cluster_size=3, **BRIDGED).changed_tasks == []
+    after = site.wait_until_served_as_predicted(20)
+    others = [by[0][1].virtual_address for by in after.values()]
+    assert [site.through_tunnel(0, address) for address in ["192.0.2.2", *others]] == [True] * (CLIENTS + 1)
+    cids = {name: by[0][1].cid for name, by in before.items()}
+    assert {name: by[0][1].cid for name, by in after.items()} == cids, "the same sessions"
+    site.play(netns_cluster_size=2, **BRIDGED)
+    assert site.play(netns_cluster_size=2, **BRIDGED).changed_tasks == []
+    site.wait_until_served_as_predicted(20)
+
+
 def test_absent_leaves_nothing(site: Site) -> None:
-    site.play(whole=True, netns_cluster_size=3, netns_cluster_state="absent")
-    left = sh(f"find /etc /run /var/lib /var/log -xdev -path '*openvpn*' -name '*{site.name}*'")
-    assert left == ""
+    site.play(whole=True, netns_cluster_size=3, netns_cluster_state="absent", **BRIDGED)
+    assert not differences_at_last(lambda: site.before, lambda: states_of([site.world.host]))
+    assert site.files() == site.files_before
     assert not re.findall(rf"\b{site.name}[0-9]+\b", sh("ip netns list"))
-    assert (
-        sh(
-            "nft list ruleset; ip neigh show proxy; ip -br link show type bridge; ip route show proto 196",
-            site.world.host,
-        )
-        == ""
-    )
-    assert site.play(netns_cluster_size=3, netns_cluster_state="absent").changed == 0
+    commands = [p.read_bytes() for p in Path("/proc").glob("[0-9]*/cmdline") if p.exists()]
+    assert [c for c in commands if f"/{site.name}".encode() in c] == []
+    assert site.play(netns_cluster_size=3, netns_cluster_state="absent", **BRIDGED).changed == 0

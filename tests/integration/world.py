@@ -113,7 +113,8 @@ class World:
         self.plug(self.host, "nic0", f"{subnet}.2/24")
         if bridged:
             sh(
-                f"ip -n {self.host} link add br-lan type bridge && ip -n {self.host} addr flush dev nic0"
+                f"ip -n {self.host} addr flush dev nic0"
+                f" && ip -n {self.host} link add br-lan type bridge mcast_snooping 0"
                 f" && ip -n {self.host} link set nic0 master br-lan && ip -n {self.host} link set br-lan up"
                 f" && ip -n {self.host} addr add {subnet}.2/24 dev br-lan"
             )
