@@ -13,6 +13,7 @@ from itertools import count
 
 import pytest
 
+from .served import ServedWorld
 from .world import MODULE_PYTHON, World
 
 _numbers = count()
@@ -28,7 +29,7 @@ def pytest_report_header() -> str:
 @pytest.fixture
 def world() -> t.Iterator[World]:
     """An empty world with a prefix of its own."""
-    made = World(f"t{os.getpid() % 10000}x{next(_numbers)}")
+    made = ServedWorld(f"t{os.getpid() % 10000}x{next(_numbers)}")
     try:
         yield made
     finally:

@@ -148,14 +148,14 @@ def test_nothing_else_answers_at_the_service_address(cluster: Built) -> None:
 
 def test_a_frame_reaches_one_member_only_when_steered_and_all_when_flooded(cluster: Built) -> None:
     before = {name: rx_packets(name) for name in cluster.names}
-    sh(f"ping -q -c 100 -i 0.002 -W 1 {ADDRESS}", cluster.world.name("c1"))
+    sh(f"ping -q -c 500 -i 0.002 -W 1 {ADDRESS}", cluster.world.name("c1"))
     received = {name: rx_packets(name) - before[name] for name in cluster.names}
     owner = t.cast(str, cluster.owner(client_address(0)))
-    assert received.pop(owner) >= 100
+    assert received.pop(owner) >= 500
     if cluster.layout["cluster"]["distribution"] == "steer":
-        assert max(received.values()) < 20, "the others may see a broadcast now and then, no more"
+        assert max(received.values()) < 100, "the others may see a broadcast now and then, no more"
     else:
-        assert min(received.values()) >= 100
+        assert min(received.values()) >= 500
 
 
 def rx_packets(netns: str) -> int:
