@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import re
 import typing as t
@@ -13,8 +14,30 @@ import typing as t
 from ansible_collections.clustered.openvpn.plugins.module_utils import _hash
 from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn import Client
 
-# 192.0.2.1:1234, tcp4-server:192.0.2.1:1234, 2001:db8::1:1234, [2001:db8::1]:1234
-_REAL = re.compile(r"^(?:(?:udp|tcp)[46]?(?:-server)?:)?\[?(?P<address>.+?)\]?(?::(?P<port>\d{1,5}))?\Z")
+# The protocol comes first in some versions: tcp4-server:192.0.2.1:1234
+_PROTOCOL = re.compile(r"^(?:udp|tcp)[46]?(?:-server)?:")
+_WITH_PORT = re.compile(r"^\[?(?P<address>.+?)\]?:(?P<port>\d{1,5})\Z")
+
+
+def real_end(text: str) -> tuple[str, int | None]:
+    """A client's address, and its port where it is told. Raises ValueError.
+
+    192.0.2.1:1234, also on a socket of IPv6. That of an IPv6 client is 2001:db8::1 until OpenVPN 2.6, and
+    [2001:db8::1]:1234 from then on.
+    """
+    text = _PROTOCOL.sub("", text)
+    with contextlib.suppress(ValueError):  # the whole first: ::1:1234 is an address, too
+        return _unmapped(text), None
+    ends = _WITH_PORT.match(text)
+    if not ends:
+        raise ValueError(f"{text!r} is no address")
+    return _unmapped(ends["address"]), int(ends["port"])
+
+
+def _unmapped(text: str) -> str:
+    """As the packet has it, which was hashed: a socket of both families has IPv4 as ::ffff:192.0.2.1."""
+    address = ipaddress.ip_address(text)
+    return str(getattr(address, "ipv4_mapped", None) or address)
 
 
 def strangers(
@@ -27,16 +50,17 @@ def strangers(
     """Those of a server's clients that hash to a bucket which is not its own.
 
     ports: what the hashmode adds to the address: nothing, or None for the client's port, and the service's port.
-    A client whose address cannot be read is not among them.
+    A client whose address, or port where that counts, cannot be read is not among them.
     """
     result = []
     for client in clients:
-        ends = _REAL.match(client.real_address)
         try:
-            address = str(ipaddress.ip_address(ends["address"])) if ends else ""
-            added = tuple(int(ends["port"]) if port is None else port for port in ports) if ends else ()
-        except (TypeError, ValueError):
+            address, own_port = real_end(client.real_address)
+        except ValueError:
             continue
-        if address and _hash.bucket(address, total_nodes, hash_init, added) not in local_nodes:
+        if own_port is None and None in ports:
+            continue
+        added = tuple(own_port or 0 if port is None else port for port in ports)
+        if _hash.bucket(address, total_nodes, hash_init, added) not in local_nodes:
             result.append(client)
     return result

@@ -20,8 +20,15 @@ def client(real_address, cid=1):
     [
         ("198.51.100.7:40000", "198.51.100.7"),
         ("tcp4-server:198.51.100.7:40000", "198.51.100.7"),
+        ("2001:db8::7", "2001:db8::7"),
+        ("2001:db8::1:7", "2001:db8::1:7"),
         ("2001:db8::7:40000", "2001:db8::7"),
         ("[2001:db8::7]:40000", "2001:db8::7"),
+        ("udp6:[2001:db8::7]:40000", "2001:db8::7"),
+        ("tcp6-server:[2001:db8::7]:40000", "2001:db8::7"),
+        ("::ffff:198.51.100.7", "198.51.100.7"),
+        ("::ffff:198.51.100.7:40000", "198.51.100.7"),
+        ("[::ffff:198.51.100.7]:40000", "198.51.100.7"),
     ],
 )
 def test_a_client_is_a_stranger_where_its_bucket_is_not_owned(real, address):
@@ -37,6 +44,6 @@ def test_ports_count_where_they_are_hashed():
     assert strangers([client("198.51.100.7:40001")], {bucket}, 256, 7, (None, 443)) != []
 
 
-@pytest.mark.parametrize("real", ["", "nonsense", "UNDEF", "198.51.100.7"])
+@pytest.mark.parametrize("real", ["", "nonsense", "UNDEF", "198.51.100.7", "2001:db8::7", "[2001:db8::7]", "a:b"])
 def test_an_address_that_cannot_be_read_is_left_alone(real):
     assert strangers([client(real)], (), 256, 7, (None,)) == []
