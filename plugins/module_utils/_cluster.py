@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from ansible_collections.clustered.openvpn.plugins.module_utils import _params as p
 
+SIX = ".v6"  # what the names of an IPv6 address's tables end in
 MAX_NODES = 65536  # a bound of ours: the hash has 32 bits, and more buckets than this help nobody
 
 
@@ -50,6 +51,7 @@ class Cluster:
     nodes: tuple[Node, ...]
     services: tuple[Service, ...]
     claims: str
+    forward_ipv6: bool
     uplink: str = "routed"
 
     @property
@@ -78,12 +80,15 @@ class Cluster:
     @property
     def table(self) -> str:
         """The name of our nftables tables, in every namespace."""
-        return table_name(self.name)
+        return table_name(self.name, self.version)
 
 
-def table_name(cluster: str) -> str:
-    """The name of a cluster's nftables tables."""
-    return f"clustered_openvpn_{cluster}"
+def table_name(cluster: str, version: int = 4) -> str:
+    """The name of a cluster's nftables tables. One name may have two addresses, so those of IPv6 differ.
+
+    A cluster's name has no dot, so no cluster has the tables of another.
+    """
+    return f"clustered_openvpn_{cluster}{SIX if version == 6 else ''}"
 
 
 def cluster_name(parameter: str, value: str) -> str:
@@ -96,12 +101,13 @@ def cluster_name(parameter: str, value: str) -> str:
 
 
 def default_clustermac(address: str) -> str:
-    """03:00 and the address's last four bytes.
+    """03:00 and the address's last four bytes; of IPv6, 03:06, for an IPv4 address may be in it.
 
     A multicast address of the locally administered kind: switches and bridges flood it, and as it is none of IP
     multicast's (01:00:5e, 33:33), IGMP and MLD snooping leave it alone.
     """
-    return "03:00:" + ":".join(f"{byte:02x}" for byte in ipaddress.ip_address(address).packed[-4:])
+    ip = ipaddress.ip_address(address)
+    return ("03:00:" if ip.version == 4 else "03:06:") + ":".join(f"{byte:02x}" for byte in ip.packed[-4:])
 
 
 def hash_parameters(params: t.Mapping[str, t.Any]) -> tuple[int, int]:
@@ -137,6 +143,7 @@ def cluster_from(params: t.Mapping[str, t.Any]) -> Cluster:
         services=services,
         claims=claims,
         uplink=params["uplink"],
+        forward_ipv6=params["forward_ipv6"],
     )
 
 

@@ -14,7 +14,7 @@ import hashlib
 import ipaddress
 import re
 import typing as t
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ansible_collections.clustered.openvpn.plugins.module_utils import _buckets
 from ansible_collections.clustered.openvpn.plugins.module_utils import _params as p
@@ -26,6 +26,7 @@ from ansible_collections.clustered.openvpn.plugins.module_utils._cluster import 
 
 FIRST_MEMBER = 10  # member 1 has the internal network's address .11; .1 is the host's; those between are free
 SMALLEST_SLICE = 29  # OpenVPN's "server" needs a network of eight addresses at least
+IPV6_SLICE = 64  # the largest that OpenVPN's "server-ipv6" takes
 
 # A member routes, answers ARP just for the address that is on the interface asked, never asks with the service address
 # as sender, and takes no redirects: its way out is the host.
@@ -36,7 +37,19 @@ MEMBER_SYSCTLS = {
     "net.ipv4.conf.all.accept_redirects": "0",
 }
 
+# The same for IPv6, where it is used. A member's addresses are its own: it need not wait to see whether they are.
+MEMBER_SYSCTLS_IPV6 = {
+    "net.ipv6.conf.all.forwarding": "1",
+    "net.ipv6.conf.default.accept_dad": "0",
+}
+
 Data = dict[str, t.Any]
+Address = t.Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
+Interface = t.Union[ipaddress.IPv4Interface, ipaddress.IPv6Interface]
+Network = t.Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
+# Each with the parameter that it comes from.
+Addresses = list[tuple[str, Address]]
+Networks = list[tuple[str, Network]]
 
 
 def layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None = None) -> Data:
@@ -45,18 +58,20 @@ def layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None
     wanted: name, address, interface, members (name, and perhaps number, weight, cpus; if there are none: size, cores,
     pin), instances (name, protocol, port, pool), slice_prefix, internal_network, total_nodes, hash_init, clustermac;
     uplink (bridged: bridge, first_member_address, gateway); facts: what Ansible gathered of the host's interfaces;
-    leaving: the cluster is to go, so it need not fit the host; others: the layouts of other clusters on the host.
-    Raises ParameterError.
+    leaving: the cluster is to go, so it need not fit the host; others: the layouts of other clusters on the host. For
+    IPv6: ipv6_address, ipv6_internal_network, and pool_ipv6 of instances. Raises ParameterError.
     """
     name = cluster_name("name", wanted["name"])
-    p.address("address", wanted["address"], version=4)
-    address = ipaddress.IPv4Address(p.service_address("address", wanted["address"]))
+    addresses = _service_addresses(wanted)
+    address = t.cast(ipaddress.IPv4Address, addresses[0][1])
+    clustermac = p.mac("clustermac", wanted.get("clustermac") or None, multicast=True)
     instances = _instances(wanted)
-    lan = _lan(name, wanted, address)
+    lan = _with_ipv6(_lan(name, wanted, address), wanted, addresses, instances)
     members = _members(name, wanted, lan, instances)
-    _no_overlaps(address, lan, instances)
+    networks = _own_networks(lan, instances)
+    _no_overlaps(addresses, networks)
     if not wanted.get("leaving"):
-        _fits_host(wanted, address, lan, instances)
+        _fits_host(wanted, addresses, lan, networks)
     total, seed = hash_parameters(wanted)
     previous = previous or {}
     held = {m["name"]: m["local_nodes"] for m in previous.get("members", [])}
@@ -71,18 +86,26 @@ def layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None
             "uplink": lan.uplink,
             "interface": p.interface_name("interface", wanted["interface"]),
             "bridge": lan.bridge,
-            "clustermac": p.mac("clustermac", wanted.get("clustermac") or None, multicast=True)
-            or default_clustermac(str(address)),
+            "clustermac": clustermac or default_clustermac(str(address)),
             "distribution": wanted.get("distribution", "steer"),
             "hashmode": wanted.get("hashmode", "sourceip"),
             "force": wanted.get("force", False),
+            "forward_ipv6": lan.ipv6 is not None,
             "hash_init": seed,
             "total_nodes": total,
             "services": [{"protocol": i["protocol"], "port": i["port"]} for i in instances],
         },
+        # The same cluster under each of them, each a claim with a MAC of its own.
+        "addresses": [
+            {
+                "address": str(one),
+                "clustermac": (clustermac if one == address else None) or default_clustermac(str(one)),
+            }
+            for _parameter, one in addresses
+        ],
         "members": members,
         "nodes": [{"netns": m["name"], "mac": m["mac"], "local_nodes": m["local_nodes"]} for m in members],
-        "namespaces": [{"name": m["name"], "sysctls": MEMBER_SYSCTLS} for m in members],
+        "namespaces": [{"name": m["name"], "sysctls": _sysctls(lan)} for m in members],
         "veths": [_veth(m, lan, instances) for m in members],
         "bridges": [
             {
@@ -94,11 +117,14 @@ def layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None
                 "ports": [_host_end(m) for m in members],
                 "fdb": [{"mac": m["mac"], "port": _host_end(m)} for m in members],
                 "routes": [
-                    {"dst": str(_slice(i, m["number"])), "via": m["address"]} for m in members for i in instances
+                    {"dst": str(net), "via": m["address"] if net.version == 4 else m["ipv6_address"]}
+                    for m in members
+                    for i in instances
+                    for net in _slices(i, m["number"])
                 ],
             }
         ],
-        "servers": [_server(m, i, address) for m in members for i in instances],
+        "servers": [_server(m, i, addresses, _pushed_ipv6(lan, instances)) for m in members for i in instances],
         # Which clients a server may hold: those of its member's buckets.
         "holders": [
             {"name": _server_name(m, i), "port": i["port"], "local_nodes": m["local_nodes"]}
@@ -106,10 +132,10 @@ def layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None
             for i in instances
         ],
         # What a client must know of: the pools of all members, and the host by its internal address, if it has one.
-        "push": [_pushed(_pool(i)) for i in instances]
+        "push": [_pushed(ipaddress.IPv4Network(i["pool"])) for i in instances]
         + ([_pushed(ipaddress.IPv4Network(lan.host))] if lan.uplink == "routed" else []),
     }
-    _apart(result, lan, instances, wanted.get("others") or [])
+    _apart(result, lan, addresses, networks, wanted.get("others") or [])
     result["retired"] = _retired(previous, result, wanted.get("facts") or {})
     return result
 
@@ -126,12 +152,21 @@ class _Lan:
     first: ipaddress.IPv4Address | None  # of member 1
     service: ipaddress.IPv4Address
     mtu: int | None = None
+    ipv6: ipaddress.IPv6Network | None = None  # the internal network's like
+
+    @property
+    def host_ipv6(self) -> ipaddress.IPv6Address | None:
+        """The host's own address there, and the members' way out."""
+        return self.ipv6.network_address + 1 if self.ipv6 else None
 
     def own_bridge(self, cluster: str) -> Data:
         """The bridge itself; the LAN's is its owner's."""
         if self.uplink == "bridged":
             return {"exclusive": False}
-        return {"mac": member_mac(cluster, "bridge"), "addresses": [f"{self.host}/{self.network.prefixlen}"]}
+        addresses = [f"{self.host}/{self.network.prefixlen}"]
+        if self.ipv6:
+            addresses.append(f"{self.host_ipv6}/{self.ipv6.prefixlen}")
+        return {"mac": member_mac(cluster, "bridge"), "addresses": addresses}
 
     def member_address(self, where: str, number: int, given: str | None) -> ipaddress.IPv4Address:
         """A member's own address: as given, or counted from the first."""
@@ -156,6 +191,36 @@ class _Lan:
                 f"member number {number} needs a free address of {self.network} on {self.bridge}",
             )
         return address
+
+    def member_ipv6(self, number: int) -> dict[str, str]:
+        """A member's own IPv6 address, if it is to have one."""
+        if not self.ipv6:
+            return {}
+        if FIRST_MEMBER + number >= self.ipv6.num_addresses:
+            raise p.ParameterError("ipv6_internal_network", str(self.ipv6), f"too small for member number {number}")
+        return {"ipv6_address": str(self.ipv6.network_address + FIRST_MEMBER + number)}
+
+
+def _service_addresses(wanted: t.Mapping[str, t.Any]) -> Addresses:
+    """That of IPv4, and that of IPv6 if there is one."""
+    result = []
+    for parameter, version in (("address", 4), ("ipv6_address", 6)):
+        if version == 4 or wanted.get(parameter):
+            p.address(parameter, wanted[parameter], version=version)
+            result.append((parameter, ipaddress.ip_address(p.service_address(parameter, wanted[parameter]))))
+    return result
+
+
+def _with_ipv6(lan: _Lan, wanted: t.Mapping[str, t.Any], addresses: Addresses, instances: list[Data]) -> _Lan:
+    """The internal network of IPv6, as soon as the cluster has an address of it or a pool."""
+    used = [(name, str(one)) for name, one in addresses[1:]]
+    used += [(f"instances[{i['name']}].pool_ipv6", i["pool_ipv6"]) for i in instances if i["pool_ipv6"]]
+    if not used:
+        return lan
+    if lan.uplink == "bridged":
+        raise p.ParameterError(*used[0], "uplink=bridged is for IPv4 alone: leave it out, or take uplink=routed")
+    net = p.network("ipv6_internal_network", wanted.get("ipv6_internal_network") or "", version=6)
+    return replace(lan, ipv6=t.cast(ipaddress.IPv6Network, net))
 
 
 def _lan(cluster: str, wanted: t.Mapping[str, t.Any], service: ipaddress.IPv4Address) -> _Lan:
@@ -217,7 +282,17 @@ def _instances(wanted: t.Mapping[str, t.Any]) -> list[Data]:
                 slice_prefix,
                 f"between the length of pool {pool} and {SMALLEST_SLICE} for each instance",
             )
-        result.append({**item, "pool": str(pool), "slice_prefix": slice_prefix})
+        pool_ipv6 = item.get("pool_ipv6") or ""
+        if pool_ipv6:
+            net = p.network(f"{where}.pool_ipv6", pool_ipv6, version=6)
+            if net.prefixlen > IPV6_SLICE:
+                raise p.ParameterError(
+                    f"{where}.pool_ipv6",
+                    pool_ipv6,
+                    f"each member has a /{IPV6_SLICE} of it: take a /56 for 256 members",
+                )
+            pool_ipv6 = str(net)
+        result.append({**item, "pool": str(pool), "slice_prefix": slice_prefix, "pool_ipv6": pool_ipv6})
     if not result:
         raise p.ParameterError("instances", [], "name one at least, like name=udp protocol=udp port=1194")
     p.unique("instances.name", (i["name"] for i in result))
@@ -234,13 +309,14 @@ def _members(cluster: str, wanted: t.Mapping[str, t.Any], lan: _Lan, instances: 
         number = item.get("number") or _trailing_number(f"{where}.name", name)
         if number < 1:
             raise p.ParameterError(f"{where}.number", number, "a member's number is 1 or more")
-        for instance in instances:
-            room = 2 ** (instance["slice_prefix"] - ipaddress.ip_network(instance["pool"]).prefixlen)
+        for parameter, pool, prefix in (found for instance in instances for found in _pools(instance)):
+            room = 2 ** (prefix - pool.prefixlen)
             if number > room:
                 raise p.ParameterError(
-                    f"instances[{instance['name']}].pool",
-                    instance["pool"],
-                    f"holds {room} slices of /{instance['slice_prefix']}, too few for member number {number}",
+                    parameter,
+                    str(pool),
+                    f"holds {room} slices of /{prefix}, too few for member number {number};"
+                    f" take a /{prefix - (number - 1).bit_length()}",
                 )
         result.append(
             {
@@ -250,6 +326,7 @@ def _members(cluster: str, wanted: t.Mapping[str, t.Any], lan: _Lan, instances: 
                 "cpus": list(item.get("cpus") or []),
                 "mac": member_mac(cluster, name),
                 "address": str(lan.member_address(where, number, item.get("address"))),
+                **lan.member_ipv6(number),
             }
         )
     p.unique("members.name", (m["name"] for m in result))
@@ -277,27 +354,32 @@ def _trailing_number(parameter: str, name: str) -> int:
     return int(match.group(1))
 
 
-def _own_networks(lan: _Lan, instances: list[Data]) -> list[tuple[str, ipaddress.IPv4Network]]:
+def _own_networks(lan: _Lan, instances: list[Data]) -> Networks:
     """Networks that are the cluster's alone, with their parameters."""
-    internal = [("internal_network", lan.network)] if lan.uplink == "routed" else []
-    return internal + [(f"instances[{i['name']}].pool", _pool(i)) for i in instances]
+    internal: Networks = [("internal_network", lan.network)] if lan.uplink == "routed" else []
+    internal += [("ipv6_internal_network", lan.ipv6)] if lan.ipv6 else []
+    return internal + [(parameter, pool) for i in instances for parameter, pool, _prefix in _pools(i)]
 
 
-def _no_overlaps(address: ipaddress.IPv4Address, lan: _Lan, instances: list[Data]) -> None:
-    networks = _own_networks(lan, instances)
+def _no_overlaps(addresses: Addresses, networks: Networks) -> None:
     for n, (parameter, net) in enumerate(networks):
-        if address in net:
-            raise p.ParameterError(parameter, str(net), f"must not contain the service address {address}")
+        for _parameter, address in addresses:
+            if address in net:
+                raise p.ParameterError(parameter, str(net), f"must not contain the service address {address}")
         for other, other_net in networks[:n]:
             if net.overlaps(other_net):
                 raise p.ParameterError(parameter, str(net), f"overlaps {other} {other_net}; choose another network")
 
 
-def _host_networks(facts: t.Mapping[str, t.Any], bridge: str) -> dict[str, list[ipaddress.IPv4Interface]] | None:
-    """Interface -> its IPv4 addresses, from facts; without our own bridge. None when nothing was gathered."""
+def _host_networks(facts: t.Mapping[str, t.Any], bridge: str) -> dict[str, list[Interface]] | None:
+    """Interface -> its addresses, from facts; without our own bridge. None when nothing was gathered."""
     if "interfaces" not in facts:
         return None
-    return {name: _addresses(facts, name) for name in facts["interfaces"] if name != bridge}
+    return {
+        name: [*_addresses(facts, name), *_ipv6_addresses(facts, name)]
+        for name in facts["interfaces"]
+        if name != bridge
+    }
 
 
 def _addresses(facts: t.Mapping[str, t.Any], name: str) -> list[ipaddress.IPv4Interface]:
@@ -306,40 +388,61 @@ def _addresses(facts: t.Mapping[str, t.Any], name: str) -> list[ipaddress.IPv4In
     return [ipaddress.IPv4Interface(f"{i['address']}/{i['netmask']}") for i in items if i and "netmask" in i]
 
 
+def _ipv6_addresses(facts: t.Mapping[str, t.Any], name: str) -> list[ipaddress.IPv6Interface]:
+    return [ipaddress.IPv6Interface(f"{i['address']}/{i['prefix']}") for i in _fact(facts, name).get("ipv6", [])]
+
+
 def _fact(facts: t.Mapping[str, t.Any], interface: str) -> t.Mapping[str, t.Any]:
     return t.cast(t.Mapping[str, t.Any], facts.get(re.sub(r"[-:]", "_", interface), {}))
 
 
-def _fits_host(wanted: t.Mapping[str, t.Any], address: ipaddress.IPv4Address, lan: _Lan, instances: list[Data]) -> None:
+def _fits_host(wanted: t.Mapping[str, t.Any], addresses: Addresses, lan: _Lan, networks: Networks) -> None:
     host = _host_networks(wanted.get("facts") or {}, lan.bridge if lan.uplink == "routed" else "")
     if host is None:
         return
     interface = wanted["interface"]
     if interface not in host:
         raise p.ParameterError("interface", interface, f"no such interface; this host has {', '.join(sorted(host))}")
-    ours = _own_networks(lan, instances)
-    for name, addresses in host.items():
-        for one in addresses:
-            if one.ip == address:
-                raise p.ParameterError(
-                    "address",
-                    str(address),
-                    f"{name} carries it; take it off the host, or choose an address that no host has",
-                )
-            for parameter, net in ours:
+    if lan.ipv6 and not any(one.version == 6 for found in host.values() for one in found):
+        raise p.ParameterError(
+            "ipv6_internal_network",
+            str(lan.ipv6),
+            "this host has IPv6 switched off; switch it on, or leave IPv6 out of the cluster",
+        )
+    for name, found in host.items():
+        for one in found:
+            for parameter, address in addresses:
+                if one.ip == address:
+                    raise p.ParameterError(
+                        parameter,
+                        str(address),
+                        f"{name} carries it; take it off the host, or choose an address that no host has",
+                    )
+            for parameter, net in networks:
                 if net.overlaps(one.network):
                     raise p.ParameterError(parameter, str(net), f"overlaps {one} of {name}; choose another network")
 
 
-def _pool(instance: Data) -> ipaddress.IPv4Network:
-    return ipaddress.IPv4Network(instance["pool"])
+def _pools(instance: Data) -> list[tuple[str, Network, int]]:
+    """An instance's pool, and that of IPv6 if it has one: parameter, network, prefix length of a member's slice."""
+    pools = {"pool": instance["slice_prefix"], "pool_ipv6": IPV6_SLICE}
+    return [
+        (f"instances[{instance['name']}].{key}", ipaddress.ip_network(instance[key]), prefix)
+        for key, prefix in pools.items()
+        if instance[key]
+    ]
 
 
-def _slice(instance: Data, number: int) -> ipaddress.IPv4Network:
-    """The part of an instance's pool that is one member's: by its number, so others may come and go."""
-    pool = _pool(instance)
-    size = 2 ** (32 - instance["slice_prefix"])
-    return ipaddress.IPv4Network((int(pool.network_address) + (number - 1) * size, instance["slice_prefix"]))
+def _slices(instance: Data, number: int) -> list[Network]:
+    """The parts of an instance's pools that are one member's: by its number, so others may come and go."""
+    return [
+        type(pool)((int(pool.network_address) + (number - 1) * 2 ** (pool.max_prefixlen - prefix), prefix))
+        for _parameter, pool, prefix in _pools(instance)
+    ]
+
+
+def _sysctls(lan: _Lan) -> dict[str, str]:
+    return {**MEMBER_SYSCTLS, **(MEMBER_SYSCTLS_IPV6 if lan.ipv6 else {})}
 
 
 def _host_end(member: Data) -> str:
@@ -350,6 +453,10 @@ def _veth(member: Data, lan: _Lan, instances: list[Data]) -> Data:
     routes = [{"dst": "default", "via": str(lan.gateway)}] if lan.gateway else []
     if lan.uplink == "bridged":  # the host knows which member has which slice
         routes += [{"dst": i["pool"], "via": str(lan.host)} for i in instances]
+    addresses = [f"{member['address']}/{lan.network.prefixlen}"]
+    if lan.ipv6:
+        routes.append({"dst": "default", "via": str(lan.host_ipv6)})
+        addresses.append(f"{member['ipv6_address']}/{lan.ipv6.prefixlen}")
     # The bridge of the LAN would take a smaller MTU of its ports.
     mtu = {"mtu": lan.mtu} if lan.mtu else {}
     return {
@@ -360,21 +467,25 @@ def _veth(member: Data, lan: _Lan, instances: list[Data]) -> Data:
             "netns": member["name"],
             "mac": member["mac"],
             **mtu,
-            "addresses": [f"{member['address']}/{lan.network.prefixlen}"],
+            "addresses": addresses,
             "routes": routes,
         },
     }
 
 
-def _server(member: Data, instance: Data, address: ipaddress.IPv4Address) -> Data:
+def _server(member: Data, instance: Data, addresses: Addresses, pushed_ipv6: list[str]) -> Data:
+    network, *ipv6 = _slices(instance, member["number"])
+    # One process serves both families by one socket, which cannot be bound to two addresses.
+    listen: Data = {"dual_stack": True} if len(addresses) > 1 else {"local": str(addresses[0][1])}
     return {
         "name": _server_name(member, instance),
         "netns": member["name"],
         "cpus": member["cpus"],
         "protocol": instance["protocol"],
-        "local": str(address),
+        **listen,
         "port": instance["port"],
-        "network": str(_slice(instance, member["number"])),
+        "network": str(network),
+        **({"network_ipv6": str(ipv6[0]), "extra_options": pushed_ipv6} if ipv6 else {}),
         "device": f"tun-{instance['name']}",
     }
 
@@ -383,27 +494,27 @@ def _server_name(member: Data, instance: Data) -> str:
     return f"{member['name']}-{instance['name']}"
 
 
-def _pushed(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> str:
+def _pushed(network: ipaddress.IPv4Network) -> str:
     return f"route {network.network_address} {network.netmask}"
+
+
+def _pushed_ipv6(lan: _Lan, instances: list[Data]) -> list[str]:
+    """The same for clients that have an IPv6 address. Others could not take such a route."""
+    networks = [i["pool_ipv6"] for i in instances if i["pool_ipv6"]] + [f"{lan.host_ipv6}/128"]
+    return [f'push "route-ipv6 {net}"' for net in networks]
 
 
 def _retired(previous: t.Mapping[str, t.Any], now: Data, facts: t.Mapping[str, t.Any]) -> Data:
     """What was there before and is not wanted now, whole. It stays on the list until it was taken down."""
     before = previous.get("retired", {})
-    gone: Data = {"clusters": _former_clusters(previous, now["cluster"])}
+    gone: Data = {"clusters": _former_clusters(previous, now)}
     for kind in ("servers", "veths", "namespaces"):
         kept = {item["name"] for item in now[kind]}
         items = [*previous.get(kind, []), *before.get(kind, [])]
         gone[kind] = [item for item in {item["name"]: item for item in items}.values() if item["name"] not in kept]
     # Servers that would be in the way of a new one: they stop first, the others when all buckets have moved.
-    ends = {
-        (s["netns"], end) for s in now["servers"] for end in ((s["protocol"], s["port"]), s["network"], s["device"])
-    }
-    gone["in_the_way"] = [
-        s
-        for s in gone["servers"]
-        if {(s["netns"], e) for e in ((s["protocol"], s["port"]), s["network"], s["device"])} & ends
-    ]
+    ends = {end for s in now["servers"] for end in _ends(s)}
+    gone["in_the_way"] = [s for s in gone["servers"] if _ends(s) & ends]
     bridges = [*previous.get("bridges", []), *before.get("former_bridges", [])]
     at = {bridge["name"] for bridge in now["bridges"]}
     gone["former_bridges"] = [b for b in {b["name"]: b for b in bridges}.values() if b["name"] not in at]
@@ -411,26 +522,44 @@ def _retired(previous: t.Mapping[str, t.Any], now: Data, facts: t.Mapping[str, t
     return gone
 
 
-def _former_clusters(previous: t.Mapping[str, t.Any], cluster: Data) -> list[Data]:
+def _ends(server: Data) -> set[tuple[t.Any, ...]]:
+    """What only one server of a namespace can have."""
+    keys = ("network", "network_ipv6", "device")
+    return {(server["netns"], key, server[key]) for key in keys if key in server} | {
+        (server["netns"], server["protocol"], server["port"])
+    }
+
+
+def _former_clusters(previous: t.Mapping[str, t.Any], now: Data) -> list[Data]:
     """Service addresses that the cluster had before, at which interface and bridge, and of which nodes."""
     former = list(previous.get("retired", {}).get("clusters", []))
     if "cluster" in previous:
-        former.append({**previous["cluster"], "nodes": previous["nodes"]})
+        held = {**previous["cluster"], "nodes": previous["nodes"]}
+        former += [{**held, **one} for one in _addresses_of(previous)]
 
     def place(one: Data) -> tuple[str, str, str, str]:
         return one["address"], one["interface"], one["bridge"], one.get("uplink", "routed")
 
-    return [one for one in {place(one): one for one in former}.values() if place(one) != place(cluster)]
+    kept = {place({**now["cluster"], **one}) for one in _addresses_of(now)}
+    return [one for one in {place(one): one for one in former}.values() if place(one) not in kept]
 
 
-def _apart(now: Data, lan: _Lan, instances: list[Data], others: t.Iterable[t.Mapping[str, t.Any]]) -> None:
+def _addresses_of(some: t.Mapping[str, t.Any]) -> list[Data]:
+    """The service addresses of a layout, which may be older than IPv6."""
+    return some.get("addresses") or [{"address": some["cluster"]["address"]}]
+
+
+def _apart(
+    now: Data, lan: _Lan, addresses: Addresses, networks: Networks, others: t.Iterable[t.Mapping[str, t.Any]]
+) -> None:
     """Refuse what another cluster of the host has already."""
     for other in others:
         if other["name"] == now["name"]:
             continue
         whose = f"the cluster {other['name']} of this host has it"
-        if other["cluster"]["address"] == now["cluster"]["address"]:
-            raise p.ParameterError("address", now["cluster"]["address"], f"{whose}; choose another")
+        for parameter, address in addresses:
+            if str(address) in {one["address"] for one in _addresses_of(other)}:
+                raise p.ParameterError(parameter, str(address), f"{whose}; choose another")
         taken = {n["name"] for n in other["namespaces"]}
         for member in now["members"]:
             if member["name"] in taken:
@@ -439,15 +568,12 @@ def _apart(now: Data, lan: _Lan, instances: list[Data], others: t.Iterable[t.Map
         for member in now["members"]:
             if lan.uplink == "bridged" and member["address"] in their_addresses:
                 raise p.ParameterError("members.address", member["address"], f"{whose}; choose another")
-        theirs = [ipaddress.IPv4Interface(a).network for b in other["bridges"] for a in b.get("addresses", [])]
-        theirs += [ipaddress.IPv4Network(s["network"]) for s in other["servers"]]
-        ours = [
-            ("internal_network", ipaddress.IPv4Interface(a).network)
-            for b in now["bridges"]
-            for a in b.get("addresses", [])
+        theirs: list[Network] = [
+            ipaddress.ip_interface(a).network for b in other["bridges"] for a in b.get("addresses", [])
         ]
-        ours += [(f"instances[{i['name']}].pool", _pool(i)) for i in instances]
-        for parameter, net in ours:
+        slices = [s[key] for s in other["servers"] for key in ("network", "network_ipv6") if key in s]
+        theirs += [ipaddress.ip_network(one) for one in slices]
+        for parameter, net in networks:
             for their in theirs:
                 if net.overlaps(their):
                     raise p.ParameterError(parameter, str(net), f"overlaps {their}: {whose}; choose another network")

@@ -104,7 +104,8 @@ def network(parameter: str, value: str, *, version: int | None = None) -> ipaddr
     try:
         result = ipaddress.ip_network(value)
     except ValueError as exc:
-        raise ParameterError(parameter, value, f"write a network as 10.8.0.0/16, without host bits ({exc})") from exc
+        example = "fd12:3456:789a::/48" if version == 6 else "10.8.0.0/16"
+        raise ParameterError(parameter, value, f"write a network as {example}, without host bits ({exc})") from exc
     if version and result.version != version:
         raise ParameterError(parameter, value, f"an IPv{version} network is needed here")
     return result

@@ -41,6 +41,7 @@ def host_sysctls(cluster: Cluster) -> dict[str, str]:
         f"net/ipv4/conf/{bridge}/send_redirects": "0",
         f"net/ipv4/conf/{nic}/forwarding": "1",
         f"net/ipv4/neigh/{nic}/proxy_delay": "0",
+        **({"net/ipv6/conf/all/forwarding": "1"} if cluster.forward_ipv6 else {}),
     }
 
 

@@ -22,7 +22,10 @@ description:
     the bucket.
 options:
   name:
-    description: Name of the cluster. The nftables tables are called C(clustered_openvpn_NAME).
+    description:
+      - Name of the cluster. The nftables tables are called C(clustered_openvpn_NAME), those of an IPv6 address
+        C(clustered_openvpn_NAME.v6).
+      - An IPv4 address and an IPv6 address may have the same name, and each is a claim of its own.
     type: str
     required: true
   address:
@@ -77,6 +80,12 @@ options:
         ports and are lost then.
     type: bool
     default: false
+  forward_ipv6:
+    description:
+      - Have the host forward IPv6 for an IPv4 address, too, since what is in the tunnels of a VPN may be IPv6. It is
+        one switch for the whole host, and stays on.
+    type: bool
+    default: false
   hash_init:
     description: The seed of the hash, a number of 32 bits. The same on all hosts that share an address.
     type: int
@@ -86,7 +95,7 @@ options:
       - The multicast MAC address of the cluster. With O(distribution=steer), what the host itself sends to the
         service address carries it
         as a unicast, its group bit cleared, until the owner is looked up.
-      - V(03:00) and the last four bytes of the address when left out.
+      - V(03:00) and the last four bytes of the address when left out, V(03:06) for an IPv6 address.
     type: str
   total_nodes:
     description: The number of buckets. More than nodes, so that buckets can be weighted and moved.
@@ -146,7 +155,8 @@ options:
     description:
       - V(present) makes what is missing and repairs what differs.
       - V(absent) removes the tables, the address, what answers ARP for it, and the route. With the last
-        cluster of the host, the sysctls of its interfaces become what a new interface has.
+        cluster of the host that has an address of the same family, the sysctls of its interfaces become what a new
+        interface has.
     type: str
     choices: [present, absent]
     default: present
@@ -242,6 +252,7 @@ ARGUMENT_SPEC = {
         "default": "sourceip",
     },
     "force": {"type": "bool", "default": False},
+    "forward_ipv6": {"type": "bool", "default": False},
     "hash_init": {"type": "int", "default": 0},
     "clustermac": {"type": "str"},
     "total_nodes": {"type": "int", "default": 256},
@@ -279,9 +290,14 @@ def observe(kernel: _module.Kernel, cluster: _cluster.Cluster) -> tuple:
 
 
 def others(cluster: _cluster.Cluster) -> bool:
-    """Whether the host has more clusters."""
-    prefix = _cluster.table_name("")
-    return any(f == "netdev" and t.startswith(prefix) and t != cluster.table for f, t in _nft.list_tables())
+    """Whether the host has more clusters of the same family: those of the other one need other sysctls."""
+    return any(
+        family == "netdev"
+        and table.startswith(_cluster.table_name(""))
+        and table.endswith(_cluster.SIX) == (cluster.version == 6)
+        and table != cluster.table
+        for family, table in _nft.list_tables()
+    )
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ description:
     really has them.
 options:
   name:
-    description: Name of a cluster. All clusters of the host when left out.
+    description: Name of a cluster, whatever addresses it has. All clusters of the host when left out.
     type: str
 extends_documentation_fragment:
   - clustered.openvpn.kernel
@@ -39,7 +39,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 clusters:
-  description: The clusters by their names. Empty when the host has none.
+  description:
+    - The clusters by their names. Empty when the host has none.
+    - An IPv6 address stands under C(NAME.v6), beside that of IPv4 under C(NAME).
   type: dict
   returned: success
   contains:
@@ -133,7 +135,9 @@ def main() -> None:
                 if family == "netdev" and table.startswith(PREFIX)
             ]
             clusters = {
-                name: cluster_facts(kernel, _cluster.table_name(name)) for name in sorted(names) if only in (None, name)
+                name: cluster_facts(kernel, PREFIX + name)
+                for name in sorted(names)
+                if only in (None, name.removesuffix(_cluster.SIX))
             }
     except (ParameterError, _nft.NftError) as exc:
         module.fail_json(msg=str(exc))

@@ -63,6 +63,7 @@ class Built:
                 "distribution": distribution,
                 "uplink": uplink,
                 **(bridged if uplink == "bridged" else {}),
+                **wanted,
             }
         )
         # ve-NAME has room for short names only, and ours have the prefix of the test run.
@@ -318,26 +319,24 @@ def test_two_clusters_on_one_host_do_not_disturb_each_other(world: World) -> Non
 
 
 @pytest.mark.parametrize(("uplink", "distribution"), FORMS)
-def test_a_service_address_of_ipv6(world: World, uplink: str, distribution: str) -> None:
-    """Beside the one of IPv4: a second cluster of the same members, whose links have IPv6 addresses as well."""
+def test_a_second_service_address_of_ipv6(world: World, uplink: str, distribution: str) -> None:
+    """The same cluster under both: two claims of one name."""
     address, clients = "2001:db8::10", world.lan(12, bridged=uplink == "bridged")
     lan = "nic0" if uplink == "routed" else "br-lan"
     for i, netns in enumerate([world.host, *clients]):
         sh(f"ip -n {netns} addr add 2001:db8::{100 + i}/64 nodad dev {'eth0' if i else lan}")
-    built = Built(world, 3, uplink=uplink, distribution=distribution)
-    (bridge,) = built.layout["bridges"]
-    if uplink == "routed":
-        bridge["addresses"].append("fd00::1/64")
-    for i, veth in enumerate(built.layout["veths"]):
-        if uplink == "routed":
-            veth["peer"]["addresses"].append(f"fd00::{11 + i}/64")
-            veth["peer"]["routes"].append({"dst": "default", "via": "fd00::1"})
-        else:
+    ipv6 = {"ipv6_address": address, "ipv6_internal_network": "fd00::/64"} if uplink == "routed" else {}
+    built = Built(world, 3, uplink=uplink, distribution=distribution, **ipv6)
+    if uplink == "bridged":
+        for i, veth in enumerate(built.layout["veths"]):
             veth["peer"]["addresses"].append(f"2001:db8::{11 + i}/64")
     built.build()
-    six = {**built.layout["cluster"], "address": address, "name": "six", "nodes": built.layout["nodes"]}
+    common = {k: v for k, v in built.layout["cluster"].items() if k != "clustermac"}
+    six = {**common, "address": address, "name": "vpn", "nodes": built.layout["nodes"]}
     assert world.module("clusterip", **six)["changed"]
     assert not world.module("clusterip", **six)["changed"]
+    assert built.build() == [False] * 4
+    built.serve()
     echoes = [Echo(name, address, PORT) for name in built.names]
     try:
         for i, netns in enumerate(clients):
@@ -346,15 +345,20 @@ def test_a_service_address_of_ipv6(world: World, uplink: str, distribution: str)
             assert ask_udp(netns, address, PORT) == [owner]
             assert ask_udp(netns, address, PORT, size=3000) == [owner]
             assert ask_tcp(netns, address, PORT) == owner
+            assert ask_udp(netns, ADDRESS, PORT) == [built.owner(client_address(i))]
         assert ask_tcp(world.host, address, PORT) == built.owner("fd00::1" if uplink == "routed" else "2001:db8::100")
         assert ask_tcp(clients[0], address, PORT + 1, timeout=0.3) is None
         assert "2 received" in sh(f"ping -c 2 -i 0.2 -W 1 {address}", clients[0])
+        assert set(world.module("clusterip_info", name="vpn")["clusters"]) == {"vpn", "vpn.v6"}
+        world.module("clusterip", **six, state="absent")
+        assert ask_udp(clients[0], address, PORT, timeout=0.3) == []
+        assert ask_udp(clients[0], ADDRESS, PORT) == [built.owner(client_address(0))]
+        assert not world.module("clusterip", **six, state="absent")["changed"]
+        assert built.build() == [False] * 4
+        assert set(world.module("clusterip_info")["clusters"]) == {"vpn"}
     finally:
-        for echo in echoes:
+        for echo in [*echoes, *built.echoes.values()]:
             echo.stop()
-    world.module("clusterip", **six, state="absent")
-    assert ask_udp(clients[0], address, PORT, timeout=0.3) == []
-    assert not world.module("clusterip", **six, state="absent")["changed"]
 
 
 def wait_for(condition: t.Callable[[], bool], seconds: float = 10) -> None:

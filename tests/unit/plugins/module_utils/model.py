@@ -34,6 +34,7 @@ def a_cluster(**changes: t.Any) -> Cluster:
         "distribution": "steer",
         "hashmode": "sourceip",
         "force": False,
+        "forward_ipv6": False,
         "hash_init": 0x1234,
         "total_nodes": 4,
         "nodes": [

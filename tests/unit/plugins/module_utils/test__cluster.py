@@ -27,7 +27,15 @@ def test_parameters_are_normalised():
     assert cluster.table == "clustered_openvpn_vpn"
 
 
-@pytest.mark.parametrize(("address", "mac"), [("192.0.2.10", "03:00:c0:00:02:0a"), ("203.0.16.1", "03:00:cb:00:10:01")])
+def test_the_tables_of_two_addresses_of_one_name_differ():
+    assert a_cluster(address="2001:db8::10").table == "clustered_openvpn_vpn.v6"
+    with pytest.raises(ParameterError):
+        a_cluster(name="vpn.v6")
+
+
+@pytest.mark.parametrize(
+    ("address", "mac"), [("192.0.2.10", "03:00:c0:00:02:0a"), ("2001:db8::c000:20a", "03:06:c0:00:02:0a")]
+)
 def test_the_cluster_mac_comes_from_the_address(address, mac):
     assert a_cluster(address=address).clustermac == mac
 

@@ -55,6 +55,19 @@ def test_rules_come_before_addresses_and_the_host_after_its_members():
     assert places[-1] == ("", "proxy_add")
 
 
+def test_two_addresses_of_one_name_are_apart():
+    model, six = host(), a_cluster(address="2001:db8::10")
+    converge(model, a_cluster())
+    four = dict(model.listings)
+    converge(model, six)
+    assert model.views["vpn1"].links["lo"].addresses == {"192.0.2.10/32", "2001:db8::10/128"}
+    assert all(model.listings[key] == listing for key, listing in four.items())
+    assert converge(model, a_cluster()) == []
+    converge(model, a_cluster(), present=False)
+    assert converge(model, six) == []
+    assert owners(model) == {}
+
+
 def test_removing_goes_the_other_way_round_and_leaves_nothing():
     model = host()
     converge(model, a_cluster())

@@ -27,6 +27,12 @@ NOTHING = {"clusters": [], "servers": [], "in_the_way": [], "veths": [], "namesp
 NOTHING |= {"former_bridges": [], "left": []}
 
 
+INTERNAL_IPV6 = "fd9b:6c1e:4f02::/64"
+UDP_IPV6 = {**UDP, "pool_ipv6": "fd12:3456:789a::/56"}
+TCP_IPV6 = {**TCP, "pool_ipv6": "fd12:3456:789a:100::/56"}
+SIX = {"ipv6_address": "2001:db8::10", "instances": [UDP_IPV6, TCP_IPV6]}
+
+
 def wanted(**changes):
     return {
         "name": "vpn",
@@ -39,6 +45,8 @@ def wanted(**changes):
         "instances": [UDP, TCP],
         "slice_prefix": 24,
         "internal_network": "10.255.0.0/22",
+        "ipv6_address": "",
+        "ipv6_internal_network": INTERNAL_IPV6,
         "total_nodes": 256,
         "hash_init": 0,
         "clustermac": "",
@@ -59,8 +67,8 @@ def names(items):
     return {item["name"] for item in items}
 
 
-def slices(result):
-    return {s["name"]: ipaddress.ip_network(s["network"]) for s in result["servers"]}
+def slices(result, key="network"):
+    return {s["name"]: ipaddress.ip_network(s[key]) for s in result["servers"] if key in s}
 
 
 MEMBERS = st.lists(
@@ -71,7 +79,8 @@ MEMBERS = st.lists(
     max_size=6,
     unique_by=lambda m: m["name"],
 )
-INSTANCES = st.sampled_from([[UDP], [TCP], [UDP, TCP]])
+INSTANCES = st.sampled_from([[UDP], [TCP], [UDP, TCP], [UDP_IPV6], [UDP_IPV6, TCP_IPV6]])
+ADDRESS_IPV6 = st.sampled_from(["", "2001:db8::10"])
 
 
 @given(MEMBERS, INSTANCES)
@@ -81,18 +90,20 @@ def test_a_second_layout_is_the_first(some, instances):
     assert first["retired"] == NOTHING
 
 
-@given(MEMBERS, MEMBERS, INSTANCES)
-def test_slices_are_disjoint_and_stay_when_members_come_and_go(before, after, instances):
+@given(MEMBERS, MEMBERS, INSTANCES, st.sampled_from([("network", "pool"), ("network_ipv6", "pool_ipv6")]))
+def test_slices_are_disjoint_and_stay_when_members_come_and_go(before, after, instances, keys):
+    key, pool_key = keys
     first = layout(members=before, instances=instances)
     second = layout(first, members=after, instances=instances)
-    every = {**slices(first), **slices(second)}
+    every = {**slices(first, key), **slices(second, key)}
     for result in (first, second):
-        assert all(every[name] == net for name, net in slices(result).items())
+        assert all(every[name] == net for name, net in slices(result, key).items())
     ordered = sorted(every.values())
     assert not any(a.overlaps(b) for a, b in zip(ordered, ordered[1:]))
     for server in second["servers"]:
-        pool = next(i["pool"] for i in instances if i["protocol"] == server["protocol"])
-        assert every[server["name"]].subnet_of(ipaddress.ip_network(pool))
+        pool = next(i.get(pool_key) for i in instances if i["protocol"] == server["protocol"])
+        assert (key in server) == bool(pool)
+        assert not pool or every[server["name"]].subnet_of(ipaddress.ip_network(pool))
 
 
 @given(MEMBERS, MEMBERS, INSTANCES, INSTANCES, st.booleans())
@@ -138,15 +149,16 @@ def test_a_former_service_address_is_to_be_taken_away(change):
     assert layout(done, members=members(1), **change)["retired"] == NOTHING
 
 
-@given(MEMBERS, INSTANCES)
-def test_every_module_takes_its_part(some, instances):
-    result = layout(members=some, instances=instances)
+@given(MEMBERS, INSTANCES, ADDRESS_IPV6)
+def test_every_module_takes_its_part(some, instances, six):
+    result = layout(members=some, instances=instances, ipv6_address=six)
     namespaces_from(result["namespaces"])
     veths_from(result["veths"])
     bridges_from([{"mcast_snooping": False, "exclusive": True, **bridge} for bridge in result["bridges"]])
     others = {"name": "vpn", "distribution": "steer", "hashmode": "sourceip", "claims": "exact", "state": "present"}
-    cluster = cluster_from({**result["cluster"], "nodes": result["nodes"], **others})
-    assert sum(len(node.local_nodes) for node in cluster.nodes) == 256
+    for address in result["addresses"]:
+        cluster = cluster_from({**result["cluster"], "nodes": result["nodes"], **others, **address})
+        assert sum(len(node.local_nodes) for node in cluster.nodes) == 256
 
 
 def test_a_layout_in_full():
@@ -171,6 +183,7 @@ def test_a_layout_in_full():
         "distribution": "steer",
         "hashmode": "sourceip",
         "force": False,
+        "forward_ipv6": False,
         "hash_init": 0,
         "total_nodes": 256,
         "services": [{"protocol": "udp", "port": 1194}],
@@ -204,6 +217,105 @@ def test_a_layout_in_full():
         "device": "tun-udp",
     }
     assert result["push"] == ["route 10.8.0.0 255.255.0.0", "route 10.255.0.1 255.255.255.255"]
+
+
+def test_a_layout_with_ipv6_has_all_that_one_without_it_has():
+    four, six = layout(members=members(1, 7)), layout(members=members(1, 7), **SIX)
+    assert six["addresses"] == [
+        {"address": "192.0.2.10", "clustermac": "03:00:c0:00:02:0a"},
+        {"address": "2001:db8::10", "clustermac": "03:06:00:00:00:10"},
+    ]
+    assert six["cluster"] == {**four["cluster"], "forward_ipv6": True}
+    assert [m["ipv6_address"] for m in six["members"]] == ["fd9b:6c1e:4f02::b", "fd9b:6c1e:4f02::11"]
+    assert six["namespaces"][0]["sysctls"]["net.ipv6.conf.all.forwarding"] == "1"
+    assert not any("ipv6" in key for key in four["namespaces"][0]["sysctls"])
+    peer = six["veths"][0]["peer"]
+    assert peer["addresses"] == ["10.255.0.11/22", "fd9b:6c1e:4f02::b/64"]
+    assert peer["routes"] == [{"dst": "default", "via": "10.255.0.1"}, {"dst": "default", "via": "fd9b:6c1e:4f02::1"}]
+    bridge = six["bridges"][0]
+    assert bridge["addresses"] == ["10.255.0.1/22", "fd9b:6c1e:4f02::1/64"]
+    assert [r for r in bridge["routes"] if r not in four["bridges"][0]["routes"]] == [
+        {"dst": "fd12:3456:789a::/64", "via": "fd9b:6c1e:4f02::b"},
+        {"dst": "fd12:3456:789a:100::/64", "via": "fd9b:6c1e:4f02::b"},
+        {"dst": "fd12:3456:789a:6::/64", "via": "fd9b:6c1e:4f02::11"},
+        {"dst": "fd12:3456:789a:106::/64", "via": "fd9b:6c1e:4f02::11"},
+    ]
+    pushed = [
+        'push "route-ipv6 fd12:3456:789a::/56"',
+        'push "route-ipv6 fd12:3456:789a:100::/56"',
+        'push "route-ipv6 fd9b:6c1e:4f02::1/128"',
+    ]
+    was = {k: v for k, v in four["servers"][0].items() if k != "local"}
+    assert six["servers"][0] == {
+        **was,
+        "dual_stack": True,
+        "network_ipv6": "fd12:3456:789a::/64",
+        "extra_options": pushed,
+    }
+    assert six["push"] == four["push"]
+
+
+def test_ipv6_in_the_tunnels_alone():
+    result = layout(members=members(1), instances=[UDP_IPV6, TCP])
+    assert [one["address"] for one in result["addresses"]] == ["192.0.2.10"]
+    udp, tcp = result["servers"]
+    assert udp["local"] == tcp["local"] == "192.0.2.10"
+    assert "network_ipv6" in udp
+    assert "extra_options" not in tcp, "its clients could not take a route of IPv6"
+    assert result["bridges"][0]["addresses"][1] == "fd9b:6c1e:4f02::1/64"
+
+
+def test_a_former_ipv6_address_is_to_be_taken_away():
+    first = layout(members=members(1), **SIX)
+    held = {**first["cluster"], **first["addresses"][1], "nodes": first["nodes"]}
+    changed = layout(first, members=members(1), **{**SIX, "ipv6_address": "2001:db8::11"})
+    assert changed["retired"]["clusters"] == [held]
+    without = layout(changed, members=members(1))
+    assert without["retired"]["clusters"] == [
+        held,
+        {**held, **changed["addresses"][1], "nodes": changed["nodes"]},
+    ]
+    back = layout(without, members=members(1), **SIX)
+    assert [c["address"] for c in back["retired"]["clusters"]] == ["2001:db8::11"]
+
+
+def test_ipv6_comes_to_a_layout_that_knew_none():
+    first = layout(members=members(1))
+    del first["addresses"], first["cluster"]["forward_ipv6"]
+    assert layout(first, members=members(1), **SIX)["retired"] == NOTHING
+
+
+FACTS = {
+    "interfaces": ["lo", "eth0", "eth1.5"],
+    "lo": {"ipv4": {"address": "127.0.0.1", "netmask": "255.0.0.0"}, "ipv6": [{"address": "::1", "prefix": "128"}]},
+    "eth0": {"ipv6": [{"address": "2001:db8::2", "prefix": "64"}, {"address": "fe80::1", "prefix": "64"}]},
+    "eth1.5": {"ipv6": [{"address": "fd12:3456:789a:ff::1", "prefix": "64"}]},
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"ipv6_address": "2001:db8::2"}, "ipv6_address: '2001:db8::2': eth0 carries it"),
+        (
+            {"instances": [UDP_IPV6]},
+            "instances[udp].pool_ipv6: 'fd12:3456:789a::/56': overlaps fd12:3456:789a:ff::1/64 of eth1.5",
+        ),
+        (
+            {"ipv6_address": "2001:db8::10", "ipv6_internal_network": "2001:db8:0:0:8000::/66"},
+            "ipv6_internal_network: '2001:db8:0:0:8000::/66': overlaps 2001:db8::2/64 of eth0",
+        ),
+        (
+            {"ipv6_address": "2001:db8::10", "facts": {"interfaces": ["lo", "eth0"]}},
+            f"ipv6_internal_network: '{INTERNAL_IPV6}': this host has IPv6 switched off",
+        ),
+    ],
+)
+def test_ipv6_that_the_host_has_or_has_not_is_refused(changes, message):
+    assert layout(members=members(1), facts=FACTS, ipv6_address="2001:db8::10", instances=[TCP_IPV6])
+    with pytest.raises(ParameterError) as error:
+        layout(**{"members": members(1), "facts": FACTS, **changes})
+    assert str(error.value).startswith(message)
 
 
 @pytest.mark.parametrize(
@@ -285,6 +397,33 @@ def test_macs_are_stable_unicast_and_differ_by_cluster_and_member():
         ({"total_nodes": 65537}, "total_nodes: 65537: "),
         ({"hash_init": 2**32}, "hash_init: 4294967296: "),
         ({"size": -1}, "size: -1: a number of members"),
+        ({"ipv6_address": "192.0.2.11"}, "ipv6_address: '192.0.2.11': an IPv6 address"),
+        ({"ipv6_address": "fe80::1"}, "ipv6_address: 'fe80::1': clients must be able"),
+        ({**SIX, "ipv6_internal_network": ""}, "ipv6_internal_network: '': write a network as fd12:"),
+        ({**SIX, "ipv6_internal_network": "10.1.0.0/24"}, "ipv6_internal_network: '10.1.0.0/24': an IPv6 network"),
+        ({**SIX, "ipv6_internal_network": "fd00::/125"}, "ipv6_internal_network: 'fd00::/125': too small for member"),
+        ({**SIX, "ipv6_internal_network": "2001:db8::/64"}, "ipv6_internal_network: '2001:db8::/64': must not contain"),
+        (
+            {**SIX, "ipv6_internal_network": "fd12:3456:789a:5::/64"},
+            "instances[udp].pool_ipv6: 'fd12:3456:789a::/56': overlaps ipv6_internal_network",
+        ),
+        (
+            {"instances": [{**UDP, "pool_ipv6": "10.1.0.0/16"}]},
+            "instances[0].pool_ipv6: '10.1.0.0/16': an IPv6 network",
+        ),
+        ({"instances": [{**UDP, "pool_ipv6": "fd00::1/56"}]}, "instances[0].pool_ipv6: 'fd00::1/56': write a network"),
+        (
+            {"instances": [{**UDP, "pool_ipv6": "fd00::/65"}]},
+            "instances[0].pool_ipv6: 'fd00::/65': each member has a /64",
+        ),
+        (
+            {"instances": [{**UDP, "pool_ipv6": "fd00::/63"}]},
+            "instances[udp].pool_ipv6: 'fd00::/63': holds 2 slices of /64, too few for member number 3; take a /62",
+        ),
+        (
+            {"instances": [UDP_IPV6, {**TCP, "pool_ipv6": "fd12:3456:789a:80::/57"}]},
+            "instances[tcp].pool_ipv6: 'fd12:3456:789a:80::/57': overlaps instances[udp].pool_ipv6",
+        ),
     ],
 )
 def test_refused_with_parameter_value_and_remedy(changes, message):
@@ -309,13 +448,21 @@ def test_a_server_with_the_port_or_the_pool_of_a_former_one_waits_for_it_to_stop
         ({"name": "two", "address": "192.0.2.10"}, "address: '192.0.2.10'"),
         ({"name": "two", "internal_network": "10.255.0.0/16"}, "internal_network: '10.255.0.0/16'"),
         ({"name": "two", "instances": [{**UDP, "pool": "10.8.1.0/24"}]}, "instances[udp].pool: '10.8.1.0/24'"),
+        ({"name": "two", "ipv6_address": "2001:db8::10"}, "ipv6_address: '2001:db8::10'"),
+        ({"name": "two", "ipv6_internal_network": INTERNAL_IPV6}, f"ipv6_internal_network: '{INTERNAL_IPV6}'"),
+        (
+            {"name": "two", "instances": [{**UDP, "pool": "10.9.0.0/16", "pool_ipv6": "fd12:3456:789a::/64"}]},
+            "instances[udp].pool_ipv6: 'fd12:3456:789a::/64'",
+        ),
     ],
 )
 def test_two_clusters_of_a_host_share_nothing(change, parameter):
-    one = layout(members=members(1, 2), instances=[UDP])
+    one = layout(members=members(1, 2), instances=[UDP_IPV6], ipv6_address="2001:db8::10")
     apart = {
         "address": "192.0.2.11",
+        "ipv6_address": "2001:db8::11",
         "internal_network": "10.254.0.0/22",
+        "ipv6_internal_network": "fd00::/64",
         "instances": [{**UDP, "pool": "10.9.0.0/16"}],
         "members": [{"name": "two1"}],
     }

@@ -89,6 +89,14 @@ def test_drift_of_the_neighbour_is_put_right_alone(by_hand):
     ]
 
 
+def test_ipv6_is_forwarded_where_it_is_wanted_and_stays_so():
+    key = "net/ipv6/conf/all/forwarding"
+    assert key not in _uplink.host_sysctls(CLUSTER)
+    for cluster in (a_cluster(forward_ipv6=True), a_cluster(address="2001:db8::10")):
+        assert _uplink.host_sysctls(cluster)[key] == "1"
+        assert key not in _uplink.host_defaults(cluster)
+
+
 def test_a_member_carries_the_service_address_on_its_loopback():
     model = host()
     assert _uplink.plan_member(CLUSTER, model.views["vpn1"], False) == []
