@@ -99,13 +99,22 @@ class Site:
         """The member that is to serve client i."""
         layout = self.layout()
         owners = {m["name"]: m["local_nodes"] for m in layout["members"]}
-        return bucket_member(f"192.0.2.{101 + i}", owners, layout["cluster"]["total_nodes"], 7)
+        return bucket_member(self.address_of(i), owners, layout["cluster"]["total_nodes"], 7)
+
+    def address_of(self, i: int) -> str:
+        """Where client i comes from."""
+        return f"192.0.2.{101 + i}"
+
+    def remote(self, i: int) -> tuple[str, str, str]:
+        """What client i connects to: address, port, protocol."""
+        del i
+        return ADDRESS, "1194", "udp"
 
     def connect(self, i: int) -> None:
         """Start a client."""
         pki = self.tmp / "pki"
         command = [
-            *("openvpn", "--client", "--dev", "tun0", "--nobind", "--remote", ADDRESS, "1194", "udp"),
+            *("openvpn", "--client", "--dev", "tun0", "--nobind", "--remote", *self.remote(i)),
             *("--ca", pki / "ca.crt", "--cert", pki / f"clients/c{i + 1}.crt", "--key", pki / f"clients/c{i + 1}.key"),
             *("--tls-crypt", pki / "tls-crypt.key", "--remote-cert-tls", "server", "--connect-retry", "1", "1"),
         ]
