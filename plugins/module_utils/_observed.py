@@ -61,4 +61,5 @@ Views = t.Mapping[str, View]
 # rtnetlink(7): the protocol number says who made a route. An exact list is kept for our own protocol on our own
 # interfaces, so nobody else's routes are ever taken for drift.
 RTPROT_STATIC = 4
+RTPROT_RA = 9  # the kernel's own, from router advertisements
 RTPROT_CLUSTERIP = 196  # unassigned in iproute2's rt_protos; routes to service addresses

@@ -13,6 +13,7 @@ from __future__ import annotations
 from ansible_collections.clustered.openvpn.plugins.module_utils._cluster import Cluster
 from ansible_collections.clustered.openvpn.plugins.module_utils._observed import (
     RTPROT_CLUSTERIP,
+    RTPROT_RA,
     Link,
     Route,
     View,
@@ -20,6 +21,13 @@ from ansible_collections.clustered.openvpn.plugins.module_utils._observed import
 )
 from ansible_collections.clustered.openvpn.plugins.module_utils._plan import Step, step
 from ansible_collections.clustered.openvpn.plugins.module_utils._topology import plan_sysctls
+
+FORWARDING = "net/ipv6/conf/all/forwarding"
+
+
+def accept_ra(interface: str) -> str:
+    """The sysctl that says whether it heeds router advertisements: 1 unless the host forwards, 2 always."""
+    return f"net/ipv6/conf/{interface}/accept_ra"
 
 
 def host_sysctls(cluster: Cluster) -> dict[str, str]:
@@ -29,10 +37,9 @@ def host_sysctls(cluster: Cluster) -> dict[str, str]:
         inner = {f"net/ipv4/conf/{bridge}/forwarding": "1", f"net/ipv4/conf/{bridge}/send_redirects": "0"}
         return inner if cluster.version == 4 else {}
     if cluster.version == 6:
-        # IPv6 knows forwarding for the whole host only. Once it forwards, a host ignores router advertisements unless
-        # accept_ra is 2: a host whose addresses come from them must set that first: docs/ipv6.md.
+        # IPv6 knows forwarding for the whole host only.
         return {
-            "net/ipv6/conf/all/forwarding": "1",
+            FORWARDING: "1",
             f"net/ipv6/conf/{nic}/proxy_ndp": "1",
             f"net/ipv6/neigh/{nic}/proxy_delay": "0",
         }
@@ -41,7 +48,7 @@ def host_sysctls(cluster: Cluster) -> dict[str, str]:
         f"net/ipv4/conf/{bridge}/send_redirects": "0",
         f"net/ipv4/conf/{nic}/forwarding": "1",
         f"net/ipv4/neigh/{nic}/proxy_delay": "0",
-        **({"net/ipv6/conf/all/forwarding": "1"} if cluster.forward_ipv6 else {}),
+        **({FORWARDING: "1"} if cluster.forward_ipv6 else {}),
     }
 
 
@@ -69,6 +76,15 @@ def missing(cluster: Cluster, views: Views) -> list[str]:
         )
         if name not in links
     ]
+    # Or the host would lose its way out by IPv6, and whoever came in by it would be locked out: docs/ipv6.md.
+    if FORWARDING in host_sysctls(cluster) and views[""].sysctls.get(FORWARDING) == "0":
+        result += [
+            f"interface: {name!r}: the host has its default route from router advertisements there, ignored when"
+            f" it forwards IPv6; set {accept_ra(name)} to 2 first"
+            for name, link in sorted(links.items())
+            if any(route.dst == "::/0" for route in link.routes.get(RTPROT_RA, ()))
+            and views[""].sysctls.get(accept_ra(name)) == "1"
+        ]
     if cluster.bridge in links and not links[cluster.bridge].up:
         result.append(f"bridge: {cluster.bridge!r}: is down; set it up first with clustered.openvpn.bridge")
     result.extend(

@@ -226,6 +226,8 @@ moved:
   sample: 1
 """
 
+import socket
+
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.clustered.openvpn.plugins.module_utils import (
@@ -284,7 +286,8 @@ ARGUMENT_SPEC = {
 def observe(kernel: _module.Kernel, cluster: _cluster.Cluster) -> tuple:
     """What the host and the members hold: views and nft tables by namespace."""
     views = kernel.observe((node.netns for node in cluster.nodes), ("addresses",))
-    sysctls = {"": [*_uplink.host_sysctls(cluster), *_uplink.host_defaults(cluster).values()]}
+    heeding = [_uplink.accept_ra(name) for _index, name in socket.if_nameindex()]
+    sysctls = {"": [*_uplink.host_sysctls(cluster), *_uplink.host_defaults(cluster).values(), *heeding]}
     views.update(kernel.observe([""], ("routes", "neighbours", "fdb"), sysctls, [(cluster.interface, cluster.address)]))
     return views, kernel.tables(_clusterip.tables_of(cluster), views)
 

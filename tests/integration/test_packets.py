@@ -20,7 +20,7 @@ from ansible_collections.clustered.openvpn.plugins.filter.cluster import bucket,
 
 from .packets import checksum, ip_header, packet_socket
 from .served import differences, differences_at_last, states_of
-from .world import Echo, World, ask_tcp, ask_udp, sh, within
+from .world import Echo, ModuleFailed, World, ask_tcp, ask_udp, sh, within
 
 PORT = 1194
 ADDRESS = "192.0.2.10"
@@ -359,6 +359,18 @@ def test_a_second_service_address_of_ipv6(world: World, uplink: str, distributio
     finally:
         for echo in [*echoes, *built.echoes.values()]:
             echo.stop()
+
+
+def test_a_host_does_not_lose_its_default_route_of_router_advertisements(world: World) -> None:
+    world.lan(0)
+    sh(f"ip -n {world.host} -6 route add default via fe80::1 dev nic0 proto 9")
+    built = Built(world, 2, ipv6_address="2001:db8::10", ipv6_internal_network="fd00::/64")
+    with pytest.raises(ModuleFailed, match="set net/ipv6/conf/nic0/accept_ra to 2 first"):
+        built.build()
+    assert sh("sysctl -n net.ipv6.conf.all.forwarding; nft list tables", world.host) == "0"
+    sh("sysctl -w net.ipv6.conf.nic0.accept_ra=2", world.host)
+    built.build()
+    assert sh("sysctl -n net.ipv6.conf.all.forwarding", world.host) == "1"
 
 
 def wait_for(condition: t.Callable[[], bool], seconds: float = 10) -> None:

@@ -4,10 +4,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from ansible_collections.clustered.openvpn.plugins.module_utils import _uplink
-from ansible_collections.clustered.openvpn.plugins.module_utils._observed import RTPROT_CLUSTERIP
+from ansible_collections.clustered.openvpn.plugins.module_utils._observed import RTPROT_CLUSTERIP, RTPROT_RA, Route
 from ansible_collections.clustered.openvpn.plugins.module_utils._plan import step
 from ansible_collections.clustered.openvpn.tests.unit.plugins.module_utils.model import MACS, Model, a_cluster
 
@@ -95,6 +97,21 @@ def test_ipv6_is_forwarded_where_it_is_wanted_and_stays_so():
     for cluster in (a_cluster(forward_ipv6=True), a_cluster(address="2001:db8::10")):
         assert _uplink.host_sysctls(cluster)[key] == "1"
         assert key not in _uplink.host_defaults(cluster)
+
+
+@pytest.mark.parametrize(("accept_ra", "forwarding"), [("1", "0"), ("2", "0"), ("0", "0"), ("1", "1")])
+def test_a_host_does_not_lose_its_default_route_of_router_advertisements(accept_ra, forwarding):
+    view = host().views[""]
+    route = {RTPROT_RA: frozenset({Route("::/0", "fe80::1")})}
+    view = replace(
+        view,
+        links={**view.links, "nic": replace(view.links["nic"], routes=route)},
+        sysctls={**view.sysctls, "net/ipv6/conf/nic/accept_ra": accept_ra, _uplink.FORWARDING: forwarding},
+    )
+    views = {**host().views, "": view}
+    assert _uplink.missing(CLUSTER, views) == []
+    said = _uplink.missing(a_cluster(address="2001:db8::10"), views)
+    assert [s[:16] for s in said] == (["interface: 'nic'"] if (accept_ra, forwarding) == ("1", "0") else [])
 
 
 def test_a_member_carries_the_service_address_on_its_loopback():
