@@ -596,6 +596,10 @@ def _still_joined(
         return [], []
     known = {route["dst"] for route in bridge["routes"]}
     routes = {r["dst"]: r for b in former for r in b["routes"] if r["via"] in gateways and r["dst"] not in known}
+    # A gateway cannot be reached in a network that was the bridge's.
+    nets = [ipaddress.ip_interface(a).network for a in bridge.get("addresses", [])]
+    if nets:
+        routes = {dst: r for dst, r in routes.items() if any(ipaddress.ip_address(r["via"]) in net for net in nets)}
     joined = {
         **bridge,
         "ports": bridge["ports"] + sorted(leaving),

@@ -279,6 +279,14 @@ def test_a_former_ipv6_address_is_to_be_taken_away():
     assert [c["address"] for c in back["retired"]["clusters"]] == ["2001:db8::11"]
 
 
+def test_a_member_that_goes_together_with_ipv6_has_no_route_of_it():
+    first = layout(members=members(1, 2), instances=[UDP_IPV6])
+    facts = {"interfaces": ["lo", "eth0", "br-vpn", "ve-vpn1", "ve-vpn2"]}
+    second = layout(first, members=members(1), instances=[UDP], facts=facts)
+    (joined,) = second["retired"]["bridges"]
+    assert [r["dst"] for r in joined["routes"]] == ["10.8.0.0/24", "10.8.1.0/24"]
+
+
 def test_ipv6_comes_to_a_layout_that_knew_none():
     first = layout(members=members(1))
     del first["addresses"], first["cluster"]["forward_ipv6"]
