@@ -9,6 +9,7 @@ As in test_site.py, the tests follow one cluster through its life, in their orde
 
 from __future__ import annotations
 
+import time
 import typing as t
 from pathlib import Path
 
@@ -93,7 +94,6 @@ def test_clients_of_both_families_are_served_by_the_member_that_the_filter_predi
     for i in range(CLIENTS):
         site.connect(i)
     served = site.wait_until_served_as_predicted(20)
-    print({name: (by[0][0], by[0][1].real_address) for name, by in served.items()})
     assert {by[0][0] for by in served.values()} == {f"{site.name}1", f"{site.name}2"}
 
 
@@ -138,6 +138,16 @@ def test_another_address_of_ipv6_leaves_nothing_of_the_former(site: DualStack) -
     now = site.served()
     for i in range(0, CLIENTS, 2):
         assert now[f"c{i + 1}"][0][1].cid == then[f"c{i + 1}"][0][1].cid, "IPv4 is not touched"
+
+
+def test_ipv6_in_the_tunnels_alone(site: DualStack) -> None:
+    pools = {"netns_cluster_size": 4, "netns_cluster_ipv6_address": ""}
+    site.play(**pools)
+    assert site.play(**pools).changed_tasks == []
+    assert sh("ip -6 neigh show proxy; nft list tables | grep v6", site.world.host, check=False) == ""
+    deadline = time.monotonic() + 20  # the servers were restarted
+    while not all(site.through_tunnel(i, GATEWAY6) for i in range(0, CLIENTS, 2)):
+        assert time.monotonic() < deadline
 
 
 def test_without_ipv6_nothing_of_it_is_left(site: DualStack) -> None:
