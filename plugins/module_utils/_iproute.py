@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import pickle
 import re
 import socket
 import subprocess
@@ -80,14 +79,14 @@ def change(lines: Lines, check: tuple[str, str, float] | None, back: Lines, last
         except BaseException as exc:  # whatever it is, the parent is told
             said = f"{type(exc).__name__}: {exc}"
         try:
-            os.write(writer, pickle.dumps(said))
+            os.write(writer, json.dumps(said).encode())
         finally:
             os._exit(0)
     os.close(writer)
-    with os.fdopen(reader, "rb") as pipe:
-        said = pipe.read()
+    with os.fdopen(reader) as pipe:
+        answer = pipe.read()
     os.waitpid(pid, 0)
-    return pickle.loads(said) if said else "the process that made the change was killed"
+    return json.loads(answer) if answer else "the process that made the change was killed"
 
 
 def _change(lines: Lines, check: tuple[str, str, float] | None, back: Lines, last: Lines) -> str | None:

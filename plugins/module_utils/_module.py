@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import typing as t
-from dataclasses import dataclass, field
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
@@ -17,7 +16,8 @@ from ansible_collections.clustered.openvpn.plugins.module_utils import _kernel
 from ansible_collections.clustered.openvpn.plugins.module_utils._kernel import Kernel
 from ansible_collections.clustered.openvpn.plugins.module_utils._observed import View
 from ansible_collections.clustered.openvpn.plugins.module_utils._params import ParameterError
-from ansible_collections.clustered.openvpn.plugins.module_utils._plan import Step, prepared_diff
+from ansible_collections.clustered.openvpn.plugins.module_utils._parts import Planned
+from ansible_collections.clustered.openvpn.plugins.module_utils._plan import prepared_diff
 
 # The options of an interface, the same for every module that makes one.
 INTERFACE_OPTIONS: dict[str, t.Any] = {
@@ -38,15 +38,6 @@ INTERFACE_OPTIONS: dict[str, t.Any] = {
         },
     },
 }
-
-
-@dataclass
-class Planned:
-    """What a planner hands back: the steps, what another task must make first, and facts for the result."""
-
-    steps: list[Step]
-    missing: list[str] = field(default_factory=list)
-    result: dict[str, t.Any] = field(default_factory=dict)
 
 
 def run(module: AnsibleModule, plan: t.Callable[[Kernel], Planned]) -> t.NoReturn:

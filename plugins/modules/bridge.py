@@ -146,7 +146,7 @@ commands:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.clustered.openvpn.plugins.module_utils import _bridges, _module
+from ansible_collections.clustered.openvpn.plugins.module_utils import _bridges, _module, _parts
 from ansible_collections.clustered.openvpn.plugins.module_utils._params import ParameterError
 
 ARGUMENT_SPEC = {
@@ -183,13 +183,7 @@ def main() -> None:
         wanted = _bridges.bridges_from(module.params["bridges"])
     except ParameterError as exc:
         module.fail_json(msg=str(exc))
-
-    def plan(kernel: _module.Kernel) -> _module.Planned:
-        views = kernel.observe((b.interface.netns for b in wanted), ("addresses", "routes", "fdb"))
-        missing = _bridges.missing(wanted, views) if present else []
-        return _module.Planned(_bridges.plan_bridges(wanted, present, views), missing)
-
-    _module.run(module, plan)
+    _module.run(module, lambda kernel: _parts.bridges(kernel, wanted, present))
 
 
 if __name__ == "__main__":

@@ -226,18 +226,9 @@ moved:
   sample: 1
 """
 
-import socket
-
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.clustered.openvpn.plugins.module_utils import (
-    _cluster,
-    _clusterip,
-    _module,
-    _nft,
-    _uplink,
-    _uplink_bridged,
-)
+from ansible_collections.clustered.openvpn.plugins.module_utils import _cluster, _module, _parts
 from ansible_collections.clustered.openvpn.plugins.module_utils._params import ParameterError
 
 ARGUMENT_SPEC = {
@@ -283,26 +274,6 @@ ARGUMENT_SPEC = {
 }
 
 
-def observe(kernel: _module.Kernel, cluster: _cluster.Cluster) -> tuple:
-    """What the host and the members hold: views and nft tables by namespace."""
-    views = kernel.observe((node.netns for node in cluster.nodes), ("addresses",))
-    heeding = [_uplink.accept_ra(name) for _index, name in socket.if_nameindex()]
-    sysctls = {"": [*_uplink.host_sysctls(cluster), *_uplink.host_defaults(cluster).values(), *heeding]}
-    views.update(kernel.observe([""], ("routes", "neighbours", "fdb"), sysctls, [(cluster.interface, cluster.address)]))
-    return views, kernel.tables(_clusterip.tables_of(cluster), views)
-
-
-def others(cluster: _cluster.Cluster) -> bool:
-    """Whether the host has more clusters of the same family: those of the other one need other sysctls."""
-    return any(
-        family == "netdev"
-        and table.startswith(_cluster.table_name(""))
-        and table.endswith(_cluster.SIX) == (cluster.version == 6)
-        and table != cluster.table
-        for family, table in _nft.list_tables()
-    )
-
-
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
     present = module.params["state"] == "present"
@@ -312,16 +283,13 @@ def main() -> None:
         module.fail_json(msg=str(exc))
     moved = None
 
-    def plan(kernel: _module.Kernel) -> _module.Planned:
+    def plan(kernel: _module.Kernel) -> _parts.Planned:
         nonlocal moved
-        views, listings = observe(kernel, cluster)
+        planned = _parts.clusterip(kernel, cluster, present)
         if moved is None:  # the first look: after the change there is nothing left to move
-            moved = _clusterip.moved(cluster, present, listings)
-        missing = _uplink.missing(cluster, views) if present else []
-        if present and cluster.uplink == "bridged":
-            _uplink_bridged.refuse(cluster, views[""])
-        steps = _clusterip.plan(cluster, present, views, listings, others=not present and others(cluster))
-        return _module.Planned(steps, missing, {"moved": moved})
+            moved = planned.result["moved"]
+        planned.result["moved"] = moved
+        return planned
 
     _module.run(module, plan)
 

@@ -73,7 +73,7 @@ commands:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.clustered.openvpn.plugins.module_utils import _module, _topology
+from ansible_collections.clustered.openvpn.plugins.module_utils import _module, _parts, _topology
 from ansible_collections.clustered.openvpn.plugins.module_utils._params import ParameterError
 
 ARGUMENT_SPEC = {
@@ -92,17 +92,12 @@ ARGUMENT_SPEC = {
 
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
+    present = module.params["state"] == "present"
     try:
         wanted = _topology.namespaces_from(module.params["namespaces"])
     except ParameterError as exc:
         module.fail_json(msg=str(exc))
-
-    def plan(kernel: _module.Kernel) -> _module.Planned:
-        sysctls = {n.name: n.sysctls for n in wanted}
-        views = kernel.observe(sysctls, (), sysctls)
-        return _module.Planned(_topology.plan_namespaces(wanted, module.params["state"] == "present", views))
-
-    _module.run(module, plan)
+    _module.run(module, lambda kernel: _parts.namespaces(kernel, wanted, present))
 
 
 if __name__ == "__main__":

@@ -148,7 +148,7 @@ commands:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.clustered.openvpn.plugins.module_utils import _module, _topology
+from ansible_collections.clustered.openvpn.plugins.module_utils import _module, _parts, _topology
 from ansible_collections.clustered.openvpn.plugins.module_utils._params import ParameterError
 
 ARGUMENT_SPEC = {
@@ -172,14 +172,7 @@ def main() -> None:
         wanted = _topology.veths_from(module.params["veths"])
     except ParameterError as exc:
         module.fail_json(msg=str(exc))
-    ends = [end for veth in wanted for end in (veth.end, veth.peer)]
-
-    def plan(kernel: _module.Kernel) -> _module.Planned:
-        views = kernel.observe((end.netns for end in ends), ("addresses", "routes"))
-        missing = _topology.missing(ends, views) if present else []
-        return _module.Planned(_topology.plan_veths(wanted, present, views), missing)
-
-    _module.run(module, plan)
+    _module.run(module, lambda kernel: _parts.veths(kernel, wanted, present))
 
 
 if __name__ == "__main__":

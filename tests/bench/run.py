@@ -28,7 +28,7 @@ from types import ModuleType
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ansible_collections.clustered.openvpn.plugins.filter.cluster import cluster_layout
-from ansible_collections.clustered.openvpn.plugins.module_utils import _bridges, _cluster, _clusterip, _topology
+from ansible_collections.clustered.openvpn.plugins.module_utils import _bridges, _cluster, _parts, _topology
 from ansible_collections.clustered.openvpn.plugins.module_utils._kernel import Kernel
 from ansible_collections.clustered.openvpn.plugins.module_utils._plan import Step
 from ansible_collections.clustered.openvpn.plugins.modules import bridge, clusterip, netns, veth
@@ -72,28 +72,17 @@ def modules(parts: dict[str, t.Any]) -> list[Step]:
     bridges = _bridges.bridges_from(parameters(bridge, bridges=parts["bridges"])["bridges"])
     cluster = _cluster.cluster_from(parameters(clusterip, name="bench", **parts["cluster"], nodes=parts["nodes"]))
 
-    def run(plan: t.Callable[[Kernel], list[Step]]) -> None:
+    def run(plan: t.Callable[..., _parts.Planned], wanted: t.Any) -> None:
         with Kernel() as kernel:
-            steps = plan(kernel)
+            steps = plan(kernel, wanted, True).steps
             kernel.apply(steps)
             taken.extend(steps)
-            assert not steps or not plan(kernel)
+            assert not steps or not plan(kernel, wanted, True).steps
 
-    def claims(kernel: Kernel) -> list[Step]:
-        return _clusterip.plan(cluster, True, *clusterip.observe(kernel, cluster))
-
-    run(
-        lambda k: _topology.plan_namespaces(
-            namespaces, True, k.observe((n.name for n in namespaces), (), {n.name: n.sysctls for n in namespaces})
-        )
-    )
-    run(
-        lambda k: _topology.plan_veths(
-            veths, True, k.observe({e.netns for v in veths for e in (v.end, v.peer)}, ("addresses", "routes"))
-        )
-    )
-    run(lambda k: _bridges.plan_bridges(bridges, True, k.observe([""], ("addresses", "routes", "fdb"))))
-    run(claims)
+    run(_parts.namespaces, namespaces)
+    run(_parts.veths, veths)
+    run(_parts.bridges, bridges)
+    run(_parts.clusterip, cluster)
     return taken
 
 

@@ -1,0 +1,82 @@
+# Copyright (c) 2026 clustered.openvpn contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The parts of a cluster: for each, what is looked at in the kernel, and the plan that follows from it.
+
+The modules take them one by one, and C(_restore.py) all of a cluster at boot: so that both do the same.
+"""
+
+from __future__ import annotations
+
+import socket
+import typing as t
+from dataclasses import dataclass, field
+
+from ansible_collections.clustered.openvpn.plugins.module_utils import (
+    _bridges,
+    _cluster,
+    _clusterip,
+    _nft,
+    _topology,
+    _uplink,
+    _uplink_bridged,
+)
+from ansible_collections.clustered.openvpn.plugins.module_utils._kernel import Kernel
+from ansible_collections.clustered.openvpn.plugins.module_utils._plan import Step
+
+
+@dataclass
+class Planned:
+    """What a planner hands back: the steps, what another task must make first, and facts for the result."""
+
+    steps: list[Step]
+    missing: list[str] = field(default_factory=list)
+    result: dict[str, t.Any] = field(default_factory=dict)
+
+
+def namespaces(kernel: Kernel, wanted: t.Sequence[_topology.Namespace], present: bool) -> Planned:
+    """Network namespaces."""
+    sysctls = {n.name: n.sysctls for n in wanted}
+    return Planned(_topology.plan_namespaces(wanted, present, kernel.observe(sysctls, (), sysctls)))
+
+
+def veths(kernel: Kernel, wanted: t.Sequence[_topology.Veth], present: bool) -> Planned:
+    """veth pairs."""
+    ends = [end for veth in wanted for end in (veth.end, veth.peer)]
+    views = kernel.observe((end.netns for end in ends), ("addresses", "routes"))
+    missing = _topology.missing(ends, views) if present else []
+    return Planned(_topology.plan_veths(wanted, present, views), missing)
+
+
+def bridges(kernel: Kernel, wanted: t.Sequence[_bridges.Bridge], present: bool) -> Planned:
+    """Bridges."""
+    views = kernel.observe((b.interface.netns for b in wanted), ("addresses", "routes", "fdb"))
+    missing = _bridges.missing(wanted, views) if present else []
+    return Planned(_bridges.plan_bridges(wanted, present, views), missing)
+
+
+def clusterip(kernel: Kernel, cluster: _cluster.Cluster, present: bool) -> Planned:
+    """The claim of a service address; the result says how many buckets it moves."""
+    views = kernel.observe((node.netns for node in cluster.nodes), ("addresses",))
+    heeding = [_uplink.accept_ra(name) for _index, name in socket.if_nameindex()]
+    sysctls = {"": [*_uplink.host_sysctls(cluster), *_uplink.host_defaults(cluster).values(), *heeding]}
+    asked = [(cluster.interface, cluster.address)]
+    views.update(kernel.observe([""], ("routes", "neighbours", "fdb"), sysctls, asked))
+    listings = kernel.tables(_clusterip.tables_of(cluster), views)
+    missing = _uplink.missing(cluster, views) if present else []
+    if present and cluster.uplink == "bridged":
+        _uplink_bridged.refuse(cluster, views[""])
+    steps = _clusterip.plan(cluster, present, views, listings, others=not present and _others(cluster))
+    return Planned(steps, missing, {"moved": _clusterip.moved(cluster, present, listings)})
+
+
+def _others(cluster: _cluster.Cluster) -> bool:
+    """Whether the host has more clusters of the same family: those of the other one need other sysctls."""
+    return any(
+        family == "netdev"
+        and table.startswith(_cluster.table_name(""))
+        and table.endswith(_cluster.SIX) == (cluster.version == 6)
+        and table != cluster.table
+        for family, table in _nft.list_tables()
+    )
