@@ -103,6 +103,8 @@ def layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None
             }
             for _parameter, one in addresses
         ],
+        "claims": wanted.get("claims", "exact"),
+        "take_interface": bool(wanted.get("take_interface")) and lan.uplink == "bridged",
         "members": members,
         "nodes": [{"netns": m["name"], "mac": m["mac"], "local_nodes": m["local_nodes"]} for m in members],
         "namespaces": [{"name": m["name"], "sysctls": _sysctls(lan)} for m in members],

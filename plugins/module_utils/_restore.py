@@ -1,0 +1,162 @@
+# Copyright (c) 2026 clustered.openvpn contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The program C(clustered-openvpn): a cluster's desired state on the host -> the kernel, without Ansible.
+
+A unit of systemd runs it at boot, before the instances start; by hand it repairs what has drifted. It takes the same
+steps as the modules do, and runs on the Python of the distribution.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import typing as t
+
+from ansible_collections.clustered.openvpn.plugins.module_utils import (
+    _bridges,
+    _cluster,
+    _iproute,
+    _kernel,
+    _nic,
+    _parts,
+    _supervisor,
+    _topology,
+)
+from ansible_collections.clustered.openvpn.plugins.module_utils._instance import Instance
+from ansible_collections.clustered.openvpn.plugins.module_utils._params import ParameterError
+from ansible_collections.clustered.openvpn.plugins.module_utils._supervisor_systemd import SystemdSupervisor
+
+MANIFESTS = "/etc/clustered-openvpn"
+
+# What the modules' argument specs fill in, where a layout leaves it out.
+BRIDGE = {"exclusive": True, "mcast_snooping": False, "flood": True, "learning": True}
+CLUSTERIP = {"forward_ipv6": False, "uplink": "routed"}
+
+Manifest = t.Mapping[str, t.Any]
+Part = tuple[t.Callable[..., _parts.Planned], t.Any]
+
+
+class RestoreError(Exception):
+    """What the administrator is told."""
+
+
+def parts_of(manifest: Manifest, present: bool) -> list[Part]:
+    """Planners of _parts, each with what it is to bring about, in the order in which that works. Pure."""
+    state = {"state": "present" if present else "absent"}
+    parts: list[Part] = [
+        (_parts.namespaces, _topology.namespaces_from(manifest["namespaces"])),
+        (_parts.veths, _topology.veths_from(manifest["veths"])),
+        (_parts.bridges, _bridges.bridges_from([{**BRIDGE, **bridge} for bridge in manifest["bridges"]])),
+    ]
+    for address in manifest["addresses"]:
+        claim = {**CLUSTERIP, **manifest["cluster"], **address, **state}
+        claim.update(name=manifest["name"], nodes=manifest["nodes"], claims=manifest["claims"])
+        parts.append((_parts.clusterip, _cluster.cluster_from(claim)))
+    return parts if present else parts[::-1]
+
+
+def converge(kernel: _kernel.Kernel, manifest: Manifest, present: bool, dry: bool = False) -> t.Iterator[str]:
+    """Bring everything about; the steps as they are taken, or, if C(dry), those that would be. Raises RestoreError."""
+    for plan, wanted in parts_of(manifest, present):
+        planned = plan(kernel, wanted, present)
+        if planned.missing and not dry:
+            raise RestoreError("; ".join(planned.missing))
+        yield from (step.text for step in planned.steps)
+        if planned.steps and not dry:
+            kernel.apply(planned.steps)
+            left = plan(kernel, wanted, present).steps
+            if left:
+                raise RestoreError("the kernel does not hold it; still to do: " + "; ".join(s.text for s in left))
+
+
+def take_nic(manifest: Manifest, dry: bool = False) -> t.Iterator[str]:
+    """The NIC becomes the port of the bridge again, if it was given to it."""
+    if manifest.get("take_interface"):
+        nic, name = manifest["cluster"]["interface"], manifest["cluster"]["bridge"]
+        lines, back = _nic.plan_take(_iproute.show(nic), _iproute.show(name), nic, name)
+        yield from _changed(lines, back, [], dry)
+
+
+def give_nic_back(manifest: Manifest) -> t.Iterator[str]:
+    """The NIC gets back what the bridge has."""
+    if manifest.get("take_interface"):
+        nic, name = manifest["cluster"]["interface"], manifest["cluster"]["bridge"]
+        bridge = _iproute.show(name)
+        if bridge is not None:
+            lines, back = _nic.plan_give_back(_iproute.show(nic), bridge, nic, name, _iproute.ports(name))
+            yield from _changed(lines, back, [f"link del dev {name}"], False)
+
+
+def _changed(lines: list[str], back: list[str], last: list[str], dry: bool) -> t.Iterator[str]:
+    yield from (f"ip {line}" for line in [*lines, *last])
+    # No gateway is asked: at boot it need not be there yet.
+    failure = _iproute.change(lines, None, back, last) if lines and not dry else None
+    if failure:
+        raise RestoreError(f"{failure}; everything was taken back")
+
+
+def strays(manifest: Manifest) -> list[str]:
+    """Units of running servers whose process is in a namespace that is gone: it was made anew under their feet."""
+    if not _supervisor.has_systemd():
+        return []
+    instances = [Instance(name=server["name"], netns=server["netns"]) for server in manifest["servers"]]
+    seen = SystemdSupervisor().observe(instances)
+    return [i.unit for i in instances if seen[i.name].pid and not seen[i.name].in_netns]
+
+
+def start(manifest: Manifest) -> None:
+    """All of the cluster, then servers that must be started anew for it."""
+    for step in take_nic(manifest):
+        print(step, flush=True)
+    with _kernel.Kernel() as kernel:
+        for step in converge(kernel, manifest, True):
+            print(step, flush=True)
+    for unit in strays(manifest):
+        print(f"systemctl try-restart {unit}", flush=True)
+        _supervisor.run(["systemctl", "try-restart", "--no-block", unit])
+
+
+def stop(manifest: Manifest) -> None:
+    """Everything is taken down."""
+    with _kernel.Kernel() as kernel:
+        for step in converge(kernel, manifest, False):
+            print(step, flush=True)
+    for step in give_nic_back(manifest):
+        print(step, flush=True)
+
+
+def check(manifest: Manifest) -> None:
+    """What C(start) would do; fails if that is something."""
+    with _kernel.Kernel() as kernel:
+        steps = [*take_nic(manifest, dry=True), *converge(kernel, manifest, True, dry=True)]
+    steps += [f"systemctl try-restart {unit}" for unit in strays(manifest)]
+    print("\n".join(steps) or "As it should be.", flush=True)
+    if steps:
+        raise RestoreError("it has drifted: 'start' would do this")
+
+
+def main(args: t.Sequence[str]) -> int:
+    """The program's; its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="clustered-openvpn", description=f"A cluster as {MANIFESTS}/NAME.json says. Prints the steps taken."
+    )
+    verbs = {"start": start, "stop": stop, "check": check}
+    helps = [f"{verb}: {function.__doc__}" for verb, function in verbs.items()]
+    parser.add_argument("verb", choices=verbs, help=" ".join(helps))
+    parser.add_argument("name", metavar="NAME", help="the cluster's name")
+    given = parser.parse_args(args)
+    try:
+        with open(f"{MANIFESTS}/{_cluster.cluster_name('NAME', given.name)}.json", encoding="utf-8") as file:
+            manifest = json.load(file)
+        verbs[given.verb](manifest)
+    except (
+        *(RestoreError, ParameterError, OSError, ValueError, KeyError),
+        *(_kernel.KernelError, _supervisor.SupervisorError),
+        _kernel.NetlinkError,  # type: ignore[attr-defined]
+    ) as exc:
+        print(f"clustered-openvpn: {given.name}: {exc}", file=sys.stderr)
+        return 1
+    return 0

@@ -1,0 +1,175 @@
+# Copyright (c) 2026 clustered.openvpn contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the unit clustered-openvpn@ consists of: files that are wanted + files that are there -> steps.
+
+The program is this collection's own code, as the module that installs it has just imported it.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import sys
+import typing as t
+from dataclasses import dataclass
+
+from ansible_collections.clustered.openvpn.plugins.module_utils import _restore
+from ansible_collections.clustered.openvpn.plugins.module_utils._supervisor_systemd import UNITS
+
+PROGRAM = "/usr/local/sbin/clustered-openvpn"
+LIBRARY = "/usr/local/lib/clustered-openvpn"
+UNIT = f"{UNITS}/clustered-openvpn@.service"
+DISTRIBUTED = "/lib/systemd/system"
+MEMBER = "clustered-openvpn-member.conf"  # the drop-in of an instance's unit
+MADE = "# Managed by Ansible, clustered.openvpn.cluster_service: changes made here are overwritten."
+
+PROGRAM_TEXT = f'''#!/usr/bin/python3
+{MADE}
+"""Brings a cluster's network to what /etc/clustered-openvpn/NAME.json says, or takes it down."""
+
+import sys
+
+sys.path.insert(0, "{LIBRARY}")
+sys.dont_write_bytecode = True
+
+from {_restore.__name__} import main
+
+sys.exit(main(sys.argv[1:]))
+'''
+
+# Nothing here needs a mount namespace: namespaces are files that are mounted, and would be seen in the unit alone.
+UNIT_TEXT = f"""{MADE}
+[Unit]
+Description=Network of the OpenVPN cluster %i
+Documentation=file:/etc/clustered-openvpn/%i.json
+# nftables.service flushes all rules when it starts.
+After=network-online.target nftables.service systemd-sysctl.service
+Wants=network-online.target
+StartLimitIntervalSec=0
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart={PROGRAM} start %i
+ExecReload={PROGRAM} start %i
+ExecStop={PROGRAM} stop %i
+Restart=on-failure
+RestartSec=2s
+NoNewPrivileges=yes
+CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW CAP_SYS_ADMIN CAP_SYS_PTRACE CAP_DAC_OVERRIDE
+RestrictAddressFamilies=AF_UNIX AF_NETLINK AF_INET AF_INET6
+RestrictRealtime=yes
+LockPersonality=yes
+SystemCallArchitectures=native
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+@dataclass(frozen=True)
+class File:
+    """A file's content and mode, or where a link points to."""
+
+    text: str = ""
+    mode: int = 0o644
+    target: str = ""
+
+
+Files = dict[str, File]
+
+
+def sources() -> Files:
+    """The program, and the files of this collection that it imports."""
+    prefix = _restore.__name__.rpartition(".")[0] + "."
+    files = {PROGRAM: File(PROGRAM_TEXT, 0o755)}
+    for name, module in sorted(sys.modules.items()):
+        if name.startswith(prefix) and name != prefix + "_module":  # that one is Ansible's side
+            loader = getattr(module, "__loader__", None)
+            text = loader.get_source(name) if loader is not None else None
+            if text:
+                files[f"{LIBRARY}/{name.replace('.', '/')}{'/__init__' if hasattr(module, '__path__') else ''}.py"] = (
+                    File(text)
+                )
+    return files
+
+
+def shared() -> Files:
+    """What all clusters of the host have together."""
+    return {**sources(), UNIT: File(UNIT_TEXT)}
+
+
+def bonds(name: str, units: t.Iterable[str]) -> Files:
+    """What ties instances to their cluster: they start after it and with it, and stop with it."""
+    unit = f"clustered-openvpn@{name}.service"
+    text = f"{MADE}\n[Unit]\nBindsTo={unit}\nAfter={unit}\n"
+    files: Files = {}
+    for instance in units:
+        files[f"{UNITS}/{instance}.service.d/{MEMBER}"] = File(text)
+        template = instance.partition("@")[0]
+        link = f"{DISTRIBUTED}/{template}@.service"
+        files[f"{UNITS}/{unit}.wants/{instance}.service"] = File(target=link)
+    return files
+
+
+def bonds_there(name: str) -> Files:
+    """Those that are on the host."""
+    unit = f"clustered-openvpn@{name}.service"
+    found = read(glob.glob(f"{UNITS}/{unit}.wants/*.service"))
+    drop_ins = read(glob.glob(f"{UNITS}/*.service.d/{MEMBER}"))
+    return {**found, **{path: file for path, file in drop_ins.items() if f"\nBindsTo={unit}\n" in file.text}}
+
+
+def shared_there() -> Files:
+    """Those that are on the host."""
+    return read([PROGRAM, UNIT, *glob.glob(f"{LIBRARY}/**/*.py", recursive=True)])
+
+
+def read(paths: t.Iterable[str]) -> Files:
+    """Files as they are; those that exist."""
+    files = {}
+    for path in paths:
+        if os.path.islink(path):
+            files[path] = File(target=os.readlink(path))
+        elif os.path.isfile(path):
+            with open(path, encoding="utf-8", errors="replace") as file:
+                files[path] = File(file.read(), os.stat(path).st_mode & 0o777)
+    return files
+
+
+def differing(wanted: Files, there: Files) -> tuple[Files, list[str]]:
+    """Files to write, and paths to remove. Pure."""
+    write = {path: file for path, file in wanted.items() if there.get(path) != _as_read(file)}
+    return write, sorted(path for path in there if path not in wanted)
+
+
+def _as_read(file: File) -> File:
+    return File(target=file.target) if file.target else file
+
+
+def put(files: Files) -> None:
+    """Write files, each by a rename: none is ever half there."""
+    for path, file in files.items():
+        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+        new = f"{path}.new"
+        if os.path.lexists(new):
+            os.unlink(new)
+        if file.target:
+            os.symlink(file.target, new)
+        else:
+            with open(new, "w", encoding="utf-8") as out:
+                os.fchmod(out.fileno(), file.mode)
+                out.write(file.text)
+        os.rename(new, path)
+
+
+def drop(paths: t.Iterable[str]) -> None:
+    """Remove files, and the directories of ours that are empty then."""
+    for path in paths:
+        os.unlink(path)
+        directory = os.path.dirname(path)
+        while directory.startswith((LIBRARY, f"{UNITS}/")) and not os.listdir(directory):
+            os.rmdir(directory)
+            directory = os.path.dirname(directory)
