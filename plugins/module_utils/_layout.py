@@ -14,7 +14,6 @@ import hashlib
 import ipaddress
 import re
 import typing as t
-from dataclasses import dataclass, replace
 
 from ansible_collections.clustered.openvpn.plugins.module_utils import _buckets
 from ansible_collections.clustered.openvpn.plugins.module_utils import _params as p
@@ -23,8 +22,16 @@ from ansible_collections.clustered.openvpn.plugins.module_utils._cluster import 
     default_clustermac,
     hash_parameters,
 )
+from ansible_collections.clustered.openvpn.plugins.module_utils._lan import (
+    PREFIX,
+    Address,
+    Lan,
+    Network,
+    host_networks,
+    lan,
+)
+from ansible_collections.clustered.openvpn.plugins.module_utils._retired import addresses_of, retired
 
-FIRST_MEMBER = 10  # member 1 has the internal network's address .11; .1 is the host's; those between are free
 SMALLEST_SLICE = 29  # OpenVPN's "server" needs a network of eight addresses at least
 IPV6_SLICE = 64  # the largest that OpenVPN's "server-ipv6" takes
 
@@ -44,9 +51,6 @@ MEMBER_SYSCTLS_IPV6 = {
 }
 
 Data = dict[str, t.Any]
-Address = t.Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
-Interface = t.Union[ipaddress.IPv4Interface, ipaddress.IPv6Interface]
-Network = t.Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 # Each with the parameter that it comes from.
 Addresses = list[tuple[str, Address]]
 Networks = list[tuple[str, Network]]
@@ -57,21 +61,23 @@ def layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None
 
     wanted: name, address, interface, members (name, and perhaps number, weight, cpus; if there are none: size, cores,
     pin), instances (name, protocol, port, pool), slice_prefix, internal_network, total_nodes, hash_init, clustermac;
-    uplink (bridged: bridge, first_member_address, gateway); facts: what Ansible gathered of the host's interfaces;
-    leaving: the cluster is to go, so it need not fit the host; others: the layouts of other clusters on the host. For
-    IPv6: ipv6_address, ipv6_internal_network, and pool_ipv6 of instances. Raises ParameterError.
+    uplink (bridged: bridge, first_member_address, gateway, take_interface); facts: what Ansible gathered of the host's
+    interfaces; leaving: the cluster is to go, so it need not fit the host; others: the layouts of other clusters on it. For
+    IPv6: ipv6_address, ipv6_internal_network, first_member_ipv6_address, ipv6_gateway, and pool_ipv6 of instances.
+    Raises ParameterError.
     """
     name = cluster_name("name", wanted["name"])
     addresses = _service_addresses(wanted)
     address = t.cast(ipaddress.IPv4Address, addresses[0][1])
     clustermac = p.mac("clustermac", wanted.get("clustermac") or None, multicast=True)
     instances = _instances(wanted)
-    lan = _with_ipv6(_lan(name, wanted, address), wanted, addresses, instances)
-    members = _members(name, wanted, lan, instances)
-    networks = _own_networks(lan, instances)
+    pools_ipv6 = [i["pool_ipv6"] for i in instances if i["pool_ipv6"]]
+    place = lan(name, wanted, [4, 6] if len(addresses) > 1 or pools_ipv6 else [4])
+    members = _members(name, wanted, place, instances, [one for _parameter, one in addresses])
+    networks = _own_networks(place, instances)
     _no_overlaps(addresses, networks)
     if not wanted.get("leaving"):
-        _fits_host(wanted, addresses, lan, networks)
+        _fits_host(wanted, addresses, place, networks)
     total, seed = hash_parameters(wanted)
     previous = previous or {}
     held = {m["name"]: m["local_nodes"] for m in previous.get("members", [])}
@@ -83,14 +89,15 @@ def layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None
         "name": name,
         "cluster": {
             "address": str(address),
-            "uplink": lan.uplink,
+            "uplink": place.uplink,
             "interface": p.interface_name("interface", wanted["interface"]),
-            "bridge": lan.bridge,
+            "bridge": place.bridge,
             "clustermac": clustermac or default_clustermac(str(address)),
             "distribution": wanted.get("distribution", "steer"),
             "hashmode": wanted.get("hashmode", "sourceip"),
             "force": wanted.get("force", False),
-            "forward_ipv6": lan.ipv6 is not None,
+            # On the LAN, members reach the world by themselves; what comes out of tunnels goes by the host.
+            "forward_ipv6": bool(pools_ipv6) or (place.has_ipv6 and place.uplink == "routed"),
             "hash_init": seed,
             "total_nodes": total,
             "services": [{"protocol": i["protocol"], "port": i["port"]} for i in instances],
@@ -104,15 +111,15 @@ def layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None
             for _parameter, one in addresses
         ],
         "claims": wanted.get("claims", "exact"),
-        "take_interface": bool(wanted.get("take_interface")) and lan.uplink == "bridged",
+        "take_interface": bool(wanted.get("take_interface")) and place.uplink == "bridged",
         "members": members,
         "nodes": [{"netns": m["name"], "mac": m["mac"], "local_nodes": m["local_nodes"]} for m in members],
-        "namespaces": [{"name": m["name"], "sysctls": _sysctls(lan)} for m in members],
-        "veths": [_veth(m, lan, instances) for m in members],
+        "namespaces": [{"name": m["name"], "sysctls": _sysctls(place)} for m in members],
+        "veths": [_veth(m, place, instances) for m in members],
         "bridges": [
             {
-                "name": lan.bridge,
-                **lan.own_bridge(name),
+                "name": place.bridge,
+                **_own_bridge(name, place),
                 # Every address is known: a member that is gone must not have its frames shown to all the others.
                 "flood": False,
                 "learning": False,
@@ -126,7 +133,7 @@ def layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None
                 ],
             }
         ],
-        "servers": [_server(m, i, addresses, _pushed_ipv6(lan, instances)) for m in members for i in instances],
+        "servers": [_server(m, i, addresses, _pushed_ipv6(place, instances)) for m in members for i in instances],
         # Which clients a server may hold: those of its member's buckets.
         "holders": [
             {"name": _server_name(m, i), "port": i["port"], "local_nodes": m["local_nodes"]}
@@ -135,72 +142,11 @@ def layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None
         ],
         # What a client must know of: the pools of all members, and the host by its internal address, if it has one.
         "push": [_pushed(ipaddress.IPv4Network(i["pool"])) for i in instances]
-        + ([_pushed(ipaddress.IPv4Network(lan.host))] if lan.uplink == "routed" else []),
+        + ([_pushed(ipaddress.IPv4Network(place.families[0].host))] if place.uplink == "routed" else []),
     }
-    _apart(result, lan, addresses, networks, wanted.get("others") or [])
-    result["retired"] = _retired(previous, result, wanted.get("facts") or {})
+    _apart(result, place, addresses, networks, wanted.get("others") or [])
+    result["retired"] = retired(previous, result, wanted.get("facts") or {})
     return result
-
-
-@dataclass(frozen=True)
-class _Lan:
-    """What the members' own addresses are of: the internal network, or the LAN itself."""
-
-    uplink: str
-    bridge: str
-    network: ipaddress.IPv4Network
-    host: ipaddress.IPv4Address | None  # the host's own address there
-    gateway: ipaddress.IPv4Address | None  # the members' way out
-    first: ipaddress.IPv4Address | None  # of member 1
-    service: ipaddress.IPv4Address
-    mtu: int | None = None
-    ipv6: ipaddress.IPv6Network | None = None  # the internal network's like
-
-    @property
-    def host_ipv6(self) -> ipaddress.IPv6Address | None:
-        """The host's own address there, and the members' way out."""
-        return self.ipv6.network_address + 1 if self.ipv6 else None
-
-    def own_bridge(self, cluster: str) -> Data:
-        """The bridge itself; the LAN's is its owner's."""
-        if self.uplink == "bridged":
-            return {"exclusive": False}
-        addresses = [f"{self.host}/{self.network.prefixlen}"]
-        if self.ipv6:
-            addresses.append(f"{self.host_ipv6}/{self.ipv6.prefixlen}")
-        return {"mac": member_mac(cluster, "bridge"), "addresses": addresses}
-
-    def member_address(self, where: str, number: int, given: str | None) -> ipaddress.IPv4Address:
-        """A member's own address: as given, or counted from the first."""
-        if self.uplink == "routed" and given:
-            raise p.ParameterError(f"{where}.address", given, "uplink=routed derives it from the number: leave it out")
-        if given:
-            address = ipaddress.IPv4Address(p.address(f"{where}.address", given, version=4))
-        elif self.first is None:
-            raise p.ParameterError(
-                "first_member_address", "", "uplink=bridged needs the LAN address of member 1, or each member's address"
-            )
-        elif self.uplink == "routed" and FIRST_MEMBER + number >= self.network.num_addresses - 1:
-            raise p.ParameterError("internal_network", str(self.network), f"too small for member number {number}")
-        else:
-            address = self.first + (number - 1)
-        usable = self.network.prefixlen > 30 or self.network[0] < address < self.network[-1]
-        if address not in self.network or not usable or address in (self.host, self.gateway, self.service):
-            parameter = f"{where}.address" if given else "first_member_address"
-            raise p.ParameterError(
-                parameter,
-                str(address),
-                f"member number {number} needs a free address of {self.network} on {self.bridge}",
-            )
-        return address
-
-    def member_ipv6(self, number: int) -> dict[str, str]:
-        """A member's own IPv6 address, if it is to have one."""
-        if not self.ipv6:
-            return {}
-        if FIRST_MEMBER + number >= self.ipv6.num_addresses:
-            raise p.ParameterError("ipv6_internal_network", str(self.ipv6), f"too small for member number {number}")
-        return {"ipv6_address": str(self.ipv6.network_address + FIRST_MEMBER + number)}
 
 
 def _service_addresses(wanted: t.Mapping[str, t.Any]) -> Addresses:
@@ -211,53 +157,6 @@ def _service_addresses(wanted: t.Mapping[str, t.Any]) -> Addresses:
             p.address(parameter, wanted[parameter], version=version)
             result.append((parameter, ipaddress.ip_address(p.service_address(parameter, wanted[parameter]))))
     return result
-
-
-def _with_ipv6(lan: _Lan, wanted: t.Mapping[str, t.Any], addresses: Addresses, instances: list[Data]) -> _Lan:
-    """The internal network of IPv6, as soon as the cluster has an address of it or a pool."""
-    used = [(name, str(one)) for name, one in addresses[1:]]
-    used += [(f"instances[{i['name']}].pool_ipv6", i["pool_ipv6"]) for i in instances if i["pool_ipv6"]]
-    if not used:
-        return lan
-    if lan.uplink == "bridged":
-        raise p.ParameterError(*used[0], "uplink=bridged is for IPv4 alone: leave it out, or take uplink=routed")
-    net = p.network("ipv6_internal_network", wanted.get("ipv6_internal_network") or "", version=6)
-    return replace(lan, ipv6=t.cast(ipaddress.IPv6Network, net))
-
-
-def _lan(cluster: str, wanted: t.Mapping[str, t.Any], service: ipaddress.IPv4Address) -> _Lan:
-    if wanted.get("uplink", "routed") == "routed":
-        network = t.cast(ipaddress.IPv4Network, p.network("internal_network", wanted["internal_network"], version=4))
-        host = network.network_address + 1
-        bridge = p.interface_name("name", f"br-{cluster}")
-        return _Lan("routed", bridge, network, host, host, network.network_address + FIRST_MEMBER + 1, service)
-    if not wanted.get("bridge"):
-        raise p.ParameterError("bridge", "", "uplink=bridged needs the bridge that the LAN is on")
-    bridge = p.interface_name("bridge", wanted["bridge"])
-    facts = wanted.get("facts") or {}
-    first = wanted.get("first_member_address") or None
-    if first is not None:
-        first = p.address("first_member_address", first, version=4)
-    # Until the NIC has become its port, the bridge's addresses are the NIC's.
-    here = [one for name in (bridge, wanted["interface"]) for one in _addresses(facts, name)]
-    if not here and not wanted.get("leaving"):
-        raise p.ParameterError("bridge", bridge, "neither it nor the NIC has an IPv4 address on this host")
-    among = [one for one in here if first is None or ipaddress.IPv4Address(first) in one.network] or here
-    own = among[0] if among else ipaddress.IPv4Interface("0.0.0.0/0")
-    default = facts.get("default_ipv4", {})
-    gateway = wanted.get("gateway") or (
-        default.get("gateway") if default.get("interface") in (bridge, wanted["interface"]) else None
-    )
-    return _Lan(
-        "bridged",
-        bridge,
-        own.network,
-        own.ip,
-        ipaddress.IPv4Address(p.address("gateway", gateway, version=4)) if gateway else None,
-        ipaddress.IPv4Address(first) if first else None,
-        service,
-        (_fact(facts, bridge) or _fact(facts, wanted["interface"])).get("mtu"),
-    )
 
 
 def member_mac(cluster: str, member: str) -> str:
@@ -302,7 +201,9 @@ def _instances(wanted: t.Mapping[str, t.Any]) -> list[Data]:
     return result
 
 
-def _members(cluster: str, wanted: t.Mapping[str, t.Any], lan: _Lan, instances: list[Data]) -> list[Data]:
+def _members(
+    cluster: str, wanted: t.Mapping[str, t.Any], place: Lan, instances: list[Data], services: list[Address]
+) -> list[Data]:
     result = []
     for i, item in enumerate(wanted["members"] or _by_size(cluster, wanted)):
         where = f"members[{i}]"
@@ -327,13 +228,13 @@ def _members(cluster: str, wanted: t.Mapping[str, t.Any], lan: _Lan, instances: 
                 "weight": item.get("weight", 1),
                 "cpus": list(item.get("cpus") or []),
                 "mac": member_mac(cluster, name),
-                "address": str(lan.member_address(where, number, item.get("address"))),
-                **lan.member_ipv6(number),
+                **place.member_addresses(where, number, item, services),
             }
         )
     p.unique("members.name", (m["name"] for m in result))
     p.unique("members.number", (m["number"] for m in result))
-    p.unique("members.address", (m["address"] for m in result))
+    for key in ("address", "ipv6_address"):
+        p.unique(f"members.{key}", (m[key] for m in result if key in m))
     return result
 
 
@@ -356,10 +257,18 @@ def _trailing_number(parameter: str, name: str) -> int:
     return int(match.group(1))
 
 
-def _own_networks(lan: _Lan, instances: list[Data]) -> Networks:
+def _own_bridge(cluster: str, place: Lan) -> Data:
+    """The bridge itself; the LAN's is its owner's."""
+    if place.uplink == "bridged":
+        return {"exclusive": False}
+    addresses = [place.interface(family.host, family) for family in place.families]
+    return {"mac": member_mac(cluster, "bridge"), "addresses": addresses}
+
+
+def _own_networks(place: Lan, instances: list[Data]) -> Networks:
     """Networks that are the cluster's alone, with their parameters."""
-    internal: Networks = [("internal_network", lan.network)] if lan.uplink == "routed" else []
-    internal += [("ipv6_internal_network", lan.ipv6)] if lan.ipv6 else []
+    families = place.families if place.uplink == "routed" else ()
+    internal: Networks = [(f"{PREFIX[family.version]}internal_network", family.network) for family in families]
     return internal + [(parameter, pool) for i in instances for parameter, pool, _prefix in _pools(i)]
 
 
@@ -373,42 +282,17 @@ def _no_overlaps(addresses: Addresses, networks: Networks) -> None:
                 raise p.ParameterError(parameter, str(net), f"overlaps {other} {other_net}; choose another network")
 
 
-def _host_networks(facts: t.Mapping[str, t.Any], bridge: str) -> dict[str, list[Interface]] | None:
-    """Interface -> its addresses, from facts; without our own bridge. None when nothing was gathered."""
-    if "interfaces" not in facts:
-        return None
-    return {
-        name: [*_addresses(facts, name), *_ipv6_addresses(facts, name)]
-        for name in facts["interfaces"]
-        if name != bridge
-    }
-
-
-def _addresses(facts: t.Mapping[str, t.Any], name: str) -> list[ipaddress.IPv4Interface]:
-    found = _fact(facts, name)
-    items = [found.get("ipv4"), *found.get("ipv4_secondaries", [])]
-    return [ipaddress.IPv4Interface(f"{i['address']}/{i['netmask']}") for i in items if i and "netmask" in i]
-
-
-def _ipv6_addresses(facts: t.Mapping[str, t.Any], name: str) -> list[ipaddress.IPv6Interface]:
-    return [ipaddress.IPv6Interface(f"{i['address']}/{i['prefix']}") for i in _fact(facts, name).get("ipv6", [])]
-
-
-def _fact(facts: t.Mapping[str, t.Any], interface: str) -> t.Mapping[str, t.Any]:
-    return t.cast(t.Mapping[str, t.Any], facts.get(re.sub(r"[-:]", "_", interface), {}))
-
-
-def _fits_host(wanted: t.Mapping[str, t.Any], addresses: Addresses, lan: _Lan, networks: Networks) -> None:
-    host = _host_networks(wanted.get("facts") or {}, lan.bridge if lan.uplink == "routed" else "")
+def _fits_host(wanted: t.Mapping[str, t.Any], addresses: Addresses, place: Lan, networks: Networks) -> None:
+    host = host_networks(wanted.get("facts") or {}, place.bridge if place.uplink == "routed" else "")
     if host is None:
         return
     interface = wanted["interface"]
     if interface not in host:
         raise p.ParameterError("interface", interface, f"no such interface; this host has {', '.join(sorted(host))}")
-    if lan.ipv6 and not any(one.version == 6 for found in host.values() for one in found):
+    if place.has_ipv6 and not any(one.version == 6 for found in host.values() for one in found):
         raise p.ParameterError(
             "ipv6_internal_network",
-            str(lan.ipv6),
+            str(place.families[1].network),
             "this host has IPv6 switched off; switch it on, or leave IPv6 out of the cluster",
         )
     for name, found in host.items():
@@ -443,24 +327,27 @@ def _slices(instance: Data, number: int) -> list[Network]:
     ]
 
 
-def _sysctls(lan: _Lan) -> dict[str, str]:
-    return {**MEMBER_SYSCTLS, **(MEMBER_SYSCTLS_IPV6 if lan.ipv6 else {})}
+def _sysctls(place: Lan) -> dict[str, str]:
+    return {**MEMBER_SYSCTLS, **(MEMBER_SYSCTLS_IPV6 if place.has_ipv6 else {})}
 
 
 def _host_end(member: Data) -> str:
     return f"ve-{member['name']}"
 
 
-def _veth(member: Data, lan: _Lan, instances: list[Data]) -> Data:
-    routes = [{"dst": "default", "via": str(lan.gateway)}] if lan.gateway else []
-    if lan.uplink == "bridged":  # the host knows which member has which slice
-        routes += [{"dst": i["pool"], "via": str(lan.host)} for i in instances]
-    addresses = [f"{member['address']}/{lan.network.prefixlen}"]
-    if lan.ipv6:
-        routes.append({"dst": "default", "via": str(lan.host_ipv6)})
-        addresses.append(f"{member['ipv6_address']}/{lan.ipv6.prefixlen}")
+def _veth(member: Data, place: Lan, instances: list[Data]) -> Data:
+    routes, addresses = [], []
+    for family in place.families:
+        prefix = PREFIX[family.version]
+        addresses.append(place.interface(ipaddress.ip_address(member[f"{prefix}address"]), family))
+        if family.gateway:
+            routes.append({"dst": "default", "via": str(family.gateway)})
+        if place.uplink == "bridged":  # the host knows which member has which slice
+            pools = [pool for i in instances for _parameter, pool, _prefix in _pools(i)]
+            ours = [pool for pool in pools if pool.version == family.version]
+            routes += [{"dst": str(pool), "via": str(family.host)} for pool in ours]
     # The bridge of the LAN would take a smaller MTU of its ports.
-    mtu = {"mtu": lan.mtu} if lan.mtu else {}
+    mtu = {"mtu": place.mtu} if place.mtu else {}
     return {
         "name": _host_end(member),
         **mtu,
@@ -500,59 +387,16 @@ def _pushed(network: ipaddress.IPv4Network) -> str:
     return f"route {network.network_address} {network.netmask}"
 
 
-def _pushed_ipv6(lan: _Lan, instances: list[Data]) -> list[str]:
+def _pushed_ipv6(place: Lan, instances: list[Data]) -> list[str]:
     """The same for clients that have an IPv6 address. Others could not take such a route."""
-    networks = [i["pool_ipv6"] for i in instances if i["pool_ipv6"]] + [f"{lan.host_ipv6}/128"]
+    networks = [i["pool_ipv6"] for i in instances if i["pool_ipv6"]]
+    if place.uplink == "routed":
+        networks += [f"{family.host}/128" for family in place.families if family.version == 6]
     return [f'push "route-ipv6 {net}"' for net in networks]
 
 
-def _retired(previous: t.Mapping[str, t.Any], now: Data, facts: t.Mapping[str, t.Any]) -> Data:
-    """What was there before and is not wanted now, whole. It stays on the list until it was taken down."""
-    before = previous.get("retired", {})
-    gone: Data = {"clusters": _former_clusters(previous, now)}
-    for kind in ("servers", "veths", "namespaces"):
-        kept = {item["name"] for item in now[kind]}
-        items = [*previous.get(kind, []), *before.get(kind, [])]
-        gone[kind] = [item for item in {item["name"]: item for item in items}.values() if item["name"] not in kept]
-    # Servers that would be in the way of a new one: they stop first, the others when all buckets have moved.
-    ends = {end for s in now["servers"] for end in _ends(s)}
-    gone["in_the_way"] = [s for s in gone["servers"] if _ends(s) & ends]
-    bridges = [*previous.get("bridges", []), *before.get("former_bridges", [])]
-    at = {bridge["name"] for bridge in now["bridges"]}
-    gone["former_bridges"] = [b for b in {b["name"]: b for b in bridges}.values() if b["name"] not in at]
-    gone["bridges"], gone["left"] = _still_joined(previous, now, gone["veths"], facts)
-    return gone
-
-
-def _ends(server: Data) -> set[tuple[t.Any, ...]]:
-    """What only one server of a namespace can have."""
-    keys = ("network", "network_ipv6", "device")
-    return {(server["netns"], key, server[key]) for key in keys if key in server} | {
-        (server["netns"], server["protocol"], server["port"])
-    }
-
-
-def _former_clusters(previous: t.Mapping[str, t.Any], now: Data) -> list[Data]:
-    """Service addresses that the cluster had before, at which interface and bridge, and of which nodes."""
-    former = list(previous.get("retired", {}).get("clusters", []))
-    if "cluster" in previous:
-        held = {**previous["cluster"], "nodes": previous["nodes"]}
-        former += [{**held, **one} for one in _addresses_of(previous)]
-
-    def place(one: Data) -> tuple[str, str, str, str]:
-        return one["address"], one["interface"], one["bridge"], one.get("uplink", "routed")
-
-    kept = {place({**now["cluster"], **one}) for one in _addresses_of(now)}
-    return [one for one in {place(one): one for one in former}.values() if place(one) not in kept]
-
-
-def _addresses_of(some: t.Mapping[str, t.Any]) -> list[Data]:
-    """The service addresses of a layout, which may be older than IPv6."""
-    return some.get("addresses") or [{"address": some["cluster"]["address"]}]
-
-
 def _apart(
-    now: Data, lan: _Lan, addresses: Addresses, networks: Networks, others: t.Iterable[t.Mapping[str, t.Any]]
+    now: Data, place: Lan, addresses: Addresses, networks: Networks, others: t.Iterable[t.Mapping[str, t.Any]]
 ) -> None:
     """Refuse what another cluster of the host has already."""
     for other in others:
@@ -560,16 +404,17 @@ def _apart(
             continue
         whose = f"the cluster {other['name']} of this host has it"
         for parameter, address in addresses:
-            if str(address) in {one["address"] for one in _addresses_of(other)}:
+            if str(address) in {one["address"] for one in addresses_of(other)}:
                 raise p.ParameterError(parameter, str(address), f"{whose}; choose another")
         taken = {n["name"] for n in other["namespaces"]}
         for member in now["members"]:
             if member["name"] in taken:
                 raise p.ParameterError("members.name", member["name"], f"{whose}; choose another")
-        their_addresses = {m["address"] for m in other["members"]}
-        for member in now["members"]:
-            if lan.uplink == "bridged" and member["address"] in their_addresses:
-                raise p.ParameterError("members.address", member["address"], f"{whose}; choose another")
+        for key in ("address", "ipv6_address") if place.uplink == "bridged" else ():
+            theirs_now = {m.get(key) for m in other["members"]}
+            for member in now["members"]:
+                if member.get(key, "") in theirs_now:
+                    raise p.ParameterError(f"members.{key}", member[key], f"{whose}; choose another")
         theirs: list[Network] = [
             ipaddress.ip_interface(a).network for b in other["bridges"] for a in b.get("addresses", [])
         ]
@@ -579,34 +424,3 @@ def _apart(
             for their in theirs:
                 if net.overlaps(their):
                     raise p.ParameterError(parameter, str(net), f"overlaps {their}: {whose}; choose another network")
-
-
-def _still_joined(
-    previous: t.Mapping[str, t.Any], now: Data, veths: list[Data], facts: t.Mapping[str, t.Any]
-) -> tuple[list[Data], list[Data]]:
-    """The bridge with the members that go still on it: their clients are served until their buckets have moved.
-
-    And, of a bridge that is somebody else's, what is to leave it then.
-    """
-    leaving = {v["name"] for v in veths} & set(facts.get("interfaces", []))
-    gateways = {a.split("/")[0] for v in veths if v["name"] in leaving for a in v["peer"]["addresses"]}
-    macs = {v["peer"]["mac"]: v["name"] for v in veths if v["name"] in leaving}
-    (bridge,) = now["bridges"]
-    former = [*previous.get("bridges", []), *previous.get("retired", {}).get("bridges", [])]
-    former = [b for b in former if b["name"] == bridge["name"]]
-    if not leaving or not former:
-        return [], []
-    known = {route["dst"] for route in bridge["routes"]}
-    routes = {r["dst"]: r for b in former for r in b["routes"] if r["via"] in gateways and r["dst"] not in known}
-    # A gateway cannot be reached in a network that was the bridge's.
-    nets = [ipaddress.ip_interface(a).network for a in bridge.get("addresses", [])]
-    if nets:
-        routes = {dst: r for dst, r in routes.items() if any(ipaddress.ip_address(r["via"]) in net for net in nets)}
-    joined = {
-        **bridge,
-        "ports": bridge["ports"] + sorted(leaving),
-        "fdb": bridge["fdb"] + [{"mac": mac, "port": port} for mac, port in macs.items()],
-        "routes": bridge["routes"] + list(routes.values()),
-    }
-    left = {"name": bridge["name"], "exclusive": False, "ports": sorted(leaving), "routes": list(routes.values())}
-    return [joined], [] if bridge.get("exclusive", True) else [left]

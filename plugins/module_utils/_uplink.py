@@ -35,7 +35,8 @@ def host_sysctls(cluster: Cluster) -> dict[str, str]:
     nic, bridge = cluster.interface, cluster.bridge
     if cluster.uplink == "bridged":  # the NIC's ports need nothing; the host routes to the members' VPN networks
         inner = {f"net/ipv4/conf/{bridge}/forwarding": "1", f"net/ipv4/conf/{bridge}/send_redirects": "0"}
-        return inner if cluster.version == 4 else {}
+        forward = {FORWARDING: "1"} if cluster.forward_ipv6 else {}
+        return {**(inner if cluster.version == 4 else {}), **forward}
     if cluster.version == 6:
         # IPv6 knows forwarding for the whole host only.
         return {

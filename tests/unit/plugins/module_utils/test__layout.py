@@ -571,3 +571,45 @@ def test_two_clusters_on_a_lan_have_members_with_different_addresses():
     with pytest.raises(ParameterError, match=r"members.address: '192.0.2.13': the cluster vpn of this host has it"):
         layout(**{**BRIDGED, **second, "first_member_address": "192.0.2.13", "others": [other]})
     layout(**{**BRIDGED, **second, "first_member_address": "192.0.2.31", "others": [other]})
+
+
+SIX_ON_BR0 = [{"address": "fe80::1", "prefix": "64"}, {"address": "2001:db8::2", "prefix": "64"}]
+BRIDGED_SIX = {
+    **BRIDGED,
+    "ipv6_address": "2001:db8::10",
+    "first_member_ipv6_address": "2001:db8::11",
+    "facts": {
+        **LAN,
+        "br0": {**LAN["br0"], "ipv6": SIX_ON_BR0},
+        "default_ipv6": {"interface": "br0", "gateway": "fe80::99"},
+    },
+}
+
+
+def test_members_on_the_lan_with_ipv6():
+    result = layout(**BRIDGED_SIX)
+    assert [m["ipv6_address"] for m in result["members"]] == ["2001:db8::11", "2001:db8::12", "2001:db8::13"]
+    peer = result["veths"][0]["peer"]
+    assert peer["addresses"] == ["192.0.2.11/24", "2001:db8::11/64"]
+    assert {"dst": "default", "via": "fe80::99"} in peer["routes"]
+    assert not result["cluster"]["forward_ipv6"]
+    pooled = layout(**{**BRIDGED_SIX, "instances": [{**UDP, "pool_ipv6": "fd12::/56"}]})
+    assert {"dst": "fd12::/56", "via": "2001:db8::2"} in pooled["veths"][0]["peer"]["routes"]
+    assert {"dst": "fd12:0:0:1::/64", "via": "2001:db8::12"} in pooled["bridges"][0]["routes"]
+    assert pooled["cluster"]["forward_ipv6"]
+    assert pooled["servers"][0]["extra_options"] == ['push "route-ipv6 fd12::/56"']
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"first_member_ipv6_address": ""}, "first_member_ipv6_address: '': uplink=bridged needs the LAN address"),
+        ({"first_member_ipv6_address": "2001:db8::f"}, "first_member_ipv6_address: '2001:db8::10': member number 2"),
+        ({"facts": LAN}, "bridge: 'br0': neither it nor the NIC has an IPv6 address"),
+        ({"ipv6_gateway": "192.0.2.1"}, "ipv6_gateway: '192.0.2.1': an IPv6 address is needed here"),
+    ],
+)
+def test_a_lan_with_ipv6_that_cannot_be(changes, message):
+    with pytest.raises(ParameterError) as error:
+        layout(**{**BRIDGED_SIX, "size": 2, **changes})
+    assert str(error.value).startswith(message)
