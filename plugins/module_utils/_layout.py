@@ -62,8 +62,8 @@ def layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None
     wanted: name, address, interface, members (name, and perhaps number, weight, cpus; if there are none: size, cores,
     pin), instances (name, protocol, port, pool), slice_prefix, internal_network, total_nodes, hash_init, clustermac;
     uplink (bridged: bridge, first_member_address, gateway, take_interface); facts: what Ansible gathered of the host's
-    interfaces; leaving: the cluster is to go, so it need not fit the host; others: the layouts of other clusters on it. For
-    IPv6: ipv6_address, ipv6_internal_network, first_member_ipv6_address, ipv6_gateway, and pool_ipv6 of instances.
+    interfaces; leaving: the cluster is to go, so it need not fit the host; others: the layouts of other clusters on it.
+    For IPv6: ipv6_address, ipv6_internal_network, first_member_ipv6_address, ipv6_gateway, pool_ipv6 of instances.
     Raises ParameterError.
     """
     name = cluster_name("name", wanted["name"])
