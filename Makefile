@@ -18,7 +18,7 @@ importable := PYTHONPATH=$(CURDIR)/.cache/collections
 # antsibull leaves a log in the home directory.
 at_home := HOME=$(CURDIR)/.cache/home
 lints := lint-ansible lint-yaml lint-python lint-types lint-shell lint-docs lint-changelog
-targets := help demo test lint unit sanity integration explore build bench format setup clean
+targets := help demo test lint unit sanity integration lab explore build bench format setup clean
 
 .PHONY: $(targets) $(lints) demo-test
 .NOTPARALLEL:
@@ -45,6 +45,10 @@ integration: setup ## tests on the real kernel, in namespaces of their own (root
 	@[ "$$(id -u)" -eq 0 ] || { echo "make integration: network namespaces need root" >&2; exit 1; }
 	$(importable) pytest tests/integration --ignore tests/integration/test_honest_steps.py
 	$(importable) MODULE_PYTHON=/usr/bin/python3 pytest tests/integration/test_modules.py
+
+lab: setup ## tests of the lab: hosts with systemd on this machine, see tests/lab/README.md (root)
+	@[ "$$(id -u)" -eq 0 ] || { echo "make lab: namespaces and containers need root" >&2; exit 1; }
+	pytest tests/lab
 
 explore: setup ## do the printed steps lie? random topologies (root; TOPOLOGIES=100); it still finds rare orders of steps that need a second run
 	$(importable) TOPOLOGIES=$${TOPOLOGIES:-40} pytest tests/integration/test_honest_steps.py
@@ -82,6 +86,7 @@ lint-python: setup
 
 lint-types: setup
 	mypy $(addprefix $(collection)/,$(wildcard plugins/module_utils plugins/filter))
+	MYPYPATH=tests/lab mypy tests/lab/main.py
 
 lint-shell: setup
 	shellcheck $$(git grep --untracked --files-with-matches --extended-regexp '^#!.*[ /](ba)?sh( |$$)')
