@@ -18,7 +18,7 @@ importable := PYTHONPATH=$(CURDIR)/.cache/collections
 # antsibull leaves a log in the home directory.
 at_home := HOME=$(CURDIR)/.cache/home
 lints := lint-ansible lint-yaml lint-python lint-types lint-shell lint-docs lint-changelog
-targets := help demo test lint unit sanity integration lab explore build bench format setup clean
+targets := help demo test lint unit sanity integration lab molecule explore build bench format setup clean
 
 .PHONY: $(targets) $(lints) demo-test
 .NOTPARALLEL:
@@ -49,6 +49,10 @@ integration: setup ## tests on the real kernel, in namespaces of their own (root
 lab: setup ## tests of the lab: hosts with systemd on this machine, see tests/lab/README.md (root)
 	@[ "$$(id -u)" -eq 0 ] || { echo "make lab: namespaces and containers need root" >&2; exit 1; }
 	pytest tests/lab
+
+molecule: setup ## every role on hosts of the lab (root; SCENARIO=pki, SUITE=trixie)
+	@[ "$$(id -u)" -eq 0 ] || { echo "make molecule: namespaces and containers need root" >&2; exit 1; }
+	molecule test --no-command-borders $(if $(SCENARIO),--scenario-name $(SCENARIO),--all) </dev/null
 
 explore: setup ## do the printed steps lie? random topologies (root; TOPOLOGIES=100); it still finds rare orders of steps that need a second run
 	$(importable) TOPOLOGIES=$${TOPOLOGIES:-40} pytest tests/integration/test_honest_steps.py

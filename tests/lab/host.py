@@ -35,7 +35,7 @@ mknod -m 0666 dev/tun c 10 200
 mkdir -p /run/systemd/nspawn
 mount -t tmpfs -o mode=0755 tmpfs /run/systemd/nspawn
 export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 SYSTEMD_NSPAWN_API_VFS_WRITABLE=network
-exec systemd-nspawn --machine="$3" --hostname="$4" --network-namespace-path="/run/netns/$5" --directory="$1/root" \\
+exec systemd-nspawn --machine="$3" --network-namespace-path="/run/netns/$4" --directory="$1/root" \\
     --quiet --register=no --keep-unit --settings=no --resolv-conf=off --timezone=off --link-journal=no --console=pipe \\
     --capability=all --bind="$1/dev/tun:/dev/net/tun" --boot </dev/null
 """
@@ -56,6 +56,7 @@ class Host:
         self._keepers = Cgroup(f"{group}/keepers")
         self._network = Network(lab)
         self._cut = self.directory / "cut"
+        self._keeper: subprocess.Popen[bytes] | None = None
 
     def make(self, authorized_key: str) -> None:
         """Lay out its disk."""
@@ -76,7 +77,7 @@ class Host:
         if self.cgroup.populated():
             raise LabError(f"host {self.name} of lab {self.lab} runs already")
         with self.log.open("a") as log:
-            subprocess.Popen(
+            self._keeper = subprocess.Popen(
                 [sys.executable, "-B", str(Path(__file__).with_name("main.py")), "keep", self.lab, self.name],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -87,8 +88,7 @@ class Host:
 
     def keep(self, root: Path) -> None:
         """Run it until it is switched off."""
-        names = (f"{self.lab}-{self.name}", self.name, self._network.netns(self.name))
-        script = ("sh", "-euc", START, "sh", str(self.directory), str(root), *names)
+        script = ("sh", "-euc", START, "sh", self.directory, root, self.name, self._network.netns(self.name))
         code = REBOOT
         while code == REBOOT:
             self._network.unplug(self.name)
@@ -125,6 +125,8 @@ class Host:
 
         def booted() -> bool:
             nonlocal state
+            if self._keeper and self._keeper.poll() is not None:
+                raise LabError(f"host {self.name} went off while it booted: see {self.log}")
             try:
                 done = subprocess.run(
                     self.command("systemctl", "is-system-running"),
@@ -181,8 +183,10 @@ class Host:
         logs = self.directory / "upper/var/log"
         if directory != self.log.parent:
             shutil.copy(self.log, directory)
-        (directory / f"{self.name}.journal.log").write_text(
-            run("journalctl", "--quiet", "--no-pager", "--output=short-precise", f"--directory={logs / 'journal'}")
-        )
-        for path in logs.glob("clustered-openvpn/*"):
+        if (logs / "journal").exists():
+            journal = run(
+                "journalctl", "--quiet", "--no-pager", "--output=short-precise", f"--directory={logs / 'journal'}"
+            )
+            (directory / f"{self.name}.journal.log").write_text(journal + "\n")
+        for path in logs.glob("clustered-openvpn/*.log"):
             shutil.copyfile(path, directory / f"{self.name}.{path.name}")

@@ -62,33 +62,31 @@ class Lab:
 
     def inventory(self) -> dict[str, t.Any]:
         """An inventory for Ansible. The machine has no route to the hosts: ssh goes by way of the switch."""
-        settings = self.settings()
-        ssh = {
-            "ProxyCommand": f'"ip netns exec {self.network.netns(SWITCH)} nc %h %p"',
-            "UserKnownHostsFile": self.directory / "known_hosts",
-            "IdentitiesOnly": "yes",
-            "ConnectTimeout": 10,
-            "ServerAliveInterval": 5,
-            "ServerAliveCountMax": 6,
-        }
+        hosts = {}
+        for host in self.hosts():
+            ssh = {
+                "ProxyCommand": f'"ip netns exec {self.network.netns(SWITCH)} nc %h %p"',
+                "UserKnownHostsFile": self.directory / "known_hosts",
+                # Hosts of two labs have the same addresses: with Ansible's own paths they would share connections.
+                "ControlPath": self.directory / f"{host.name}.ssh",
+                "IdentitiesOnly": "yes",
+                "ConnectTimeout": 10,
+                "ServerAliveInterval": 5,
+                "ServerAliveCountMax": 6,
+            }
+            hosts[host.name] = {
+                "ansible_host": host.address,
+                "ansible_ssh_common_args": " ".join(f"-o {key}={value}" for key, value in ssh.items()),
+            }
         shared = {
             "ansible_user": "root",
             "ansible_ssh_private_key_file": str(self.directory / "key"),
-            "ansible_ssh_common_args": " ".join(f"-o {key}={value}" for key, value in ssh.items()),
             "ansible_python_interpreter": "/usr/bin/python3",
             "lab_name": self.name,
             "lab_clients": [
                 {"name": name, "netns": self.network.netns(name), "address": f"{LAN}.{number}"}
-                for name, number in self._clients(settings["clients"])
+                for name, number in self._clients(self.settings()["clients"])
             ],
-        }
-        # Hosts of two labs have the same addresses: with Ansible's own control paths they would share connections.
-        hosts = {
-            host.name: {
-                "ansible_host": host.address,
-                "ansible_control_path": str(self.directory / f"{host.name}.ssh"),
-            }
-            for host in self.hosts()
         }
         return {"all": {"vars": shared, "children": {"clustered_openvpn": {"hosts": hosts}}}}
 
@@ -108,9 +106,11 @@ class Lab:
             for number in SIGNALS:
                 signal.signal(number, signal.SIG_IGN)
             failed = isinstance(exc, LabError)
-            if failed:
-                self.save_logs(self._logs)
-            self.down(keep_logs=failed)
+            try:
+                if failed:
+                    self.save_logs(self._logs)
+            finally:
+                self.down(keep_logs=failed)
             raise
 
     def _make(self, hosts: int, clients: int, root: Path) -> None:
@@ -127,10 +127,11 @@ class Lab:
         self.network.make_switch()
         for name, number in self._clients(clients):
             self.network.plug(name, number)
-        for host in self.hosts():
+        made = self.hosts()
+        for host in made:
             host.make((self.directory / "key.pub").read_text())
             host.start()
-        for host in self.hosts():
+        for host in made:
             host.wait_until_running()
 
     def down(self, *, keep_logs: bool = False) -> None:

@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Says what a host is, a line for each thing that a role might leave behind.
+set -euo pipefail
+
+ip -o link | sed -E 's/^[0-9]+: //; s/ qlen [0-9]+//; s/^/link /'
+ip -o addr | sed -E 's/^[0-9]+: //; s/^/address /'
+ip -4 route show table all | sed 's/^/route /'
+ip -6 route show table all | grep -v '^multicast ff' | sed 's/^/route /' || true
+ip rule | sed 's/^/rule /'
+ip neigh show proxy | sed 's/^/proxy /'
+ip netns | sed 's/^/namespace /'
+nft list ruleset | sed 's/^/nft /'
+sysctl --all --pattern '^net\.' 2>/dev/null | grep -Ev '(stable_secret|random|fs-cache|nf_conntrack_count)' | sed 's/^/sysctl /'
+systemctl list-units --all --plain --no-legend --type service,timer,path,socket |
+    awk '/openvpn|clustered/ { print "unit", $0 }'
+systemctl list-unit-files --no-legend | sed 's/^/unit file /'
+getent passwd | sed 's/^/user /'
+getent group | sed 's/^/group /'
+dpkg-query -W -f 'package ${Package} ${db:Status-Status}\n'
+pgrep -a openvpn | sed 's/^[0-9]*/process/' || true
+ls -A /run | sed 's|^|run /run/|'
+# Copies of passwd and the like are how the last change was, and what was installed from is not the role's.
+find /etc /opt /srv /usr/local /usr/lib/systemd /var/lib /var/log /var/spool -xdev \
+    \( -path /var/lib/apt -o -path /var/lib/systemd -o -path /var/log/journal -o -path /var/lib/dpkg \) -prune -o \
+    -type d -printf 'file %p %M %u:%g\n' -o \( -name '*-' -o -path '/var/log/*' \) -prune -o \
+    -printf 'file %p %M %u:%g %s %l\n'
