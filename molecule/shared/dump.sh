@@ -18,9 +18,12 @@ getent passwd | sed 's/^/user /'
 getent group | sed 's/^/group /'
 dpkg-query -W -f 'package ${Package} ${db:Status-Status}\n'
 pgrep -a openvpn | sed 's/^[0-9]*/process/' || true
-ls -A /run | sed 's|^|run /run/|'
-# Copies of passwd and the like are how the last change was, and what was installed from is not the role's.
+# ip makes /run/netns with the first namespace, and leaves it.
+ls -A --ignore=netns /run | sed 's|^|run /run/|'
+# Copies of passwd and the like show what was before, packages and the journal are nobody's here, and a directory for
+# state goes with the last instance and comes back with the next.
 find /etc /opt /srv /usr/local /usr/lib/systemd /var/lib /var/log /var/spool -xdev \
-    \( -path /var/lib/apt -o -path /var/lib/systemd -o -path /var/log/journal -o -path /var/lib/dpkg \) -prune -o \
+    \( -path /var/lib/apt -o -path /var/lib/systemd -o -path /var/log/journal -o -path /var/lib/dpkg \
+    -o -path /var/lib/clustered-openvpn -empty \) -prune -o \
     -type d -printf 'file %p %M %u:%g\n' -o \( -name '*-' -o -path '/var/log/*' \) -prune -o \
     -printf 'file %p %M %u:%g %s %l\n'
