@@ -19,7 +19,7 @@ getent group | sed 's/^/group /'
 dpkg-query -W -f 'package ${Package} ${db:Status-Status}\n'
 pgrep -a openvpn | sed 's/^[0-9]*/process/' || true
 # ip makes /run/netns with the first namespace, and leaves it.
-ls -A --ignore=netns /run | sed 's|^|run /run/|'
+find /run -mindepth 1 -maxdepth 1 ! -name netns -printf "run %p\n"
 # Copies of passwd and the like show what was before, packages and the journal are nobody's here, and a directory for
 # state goes with the last instance and comes back with the next.
 find /etc /opt /srv /usr/local /usr/lib/systemd /var/lib /var/log /var/spool -xdev \
