@@ -50,9 +50,9 @@ lab: setup ## tests of the lab: hosts with systemd on this machine, see tests/la
 	@[ "$$(id -u)" -eq 0 ] || { echo "make lab: namespaces and containers need root" >&2; exit 1; }
 	pytest tests/lab
 
-molecule: setup ## every role on hosts of the lab (root; SCENARIO=pki, SUITE=trixie)
+molecule: setup ## every role on hosts of the lab, see molecule/README.md (root; SCENARIO=pki, SUITE=trixie, COMMAND=converge)
 	@[ "$$(id -u)" -eq 0 ] || { echo "make molecule: namespaces and containers need root" >&2; exit 1; }
-	molecule test --no-command-borders $(if $(SCENARIO),--scenario-name $(SCENARIO),--all) </dev/null
+	molecule $(or $(COMMAND),test) --no-command-borders $(if $(SCENARIO),--scenario-name $(SCENARIO),--all) </dev/null
 
 explore: setup ## do the printed steps lie? random topologies (root; TOPOLOGIES=100); it still finds rare orders of steps that need a second run
 	$(importable) TOPOLOGIES=$${TOPOLOGIES:-40} pytest tests/integration/test_honest_steps.py

@@ -27,3 +27,4 @@ find /etc /opt /srv /usr/local /usr/lib/systemd /var/lib /var/log /var/spool -xd
     -o -path /var/lib/clustered-openvpn -empty \) -prune -o \
     -type d -printf 'file %p %M %u:%g\n' -o \( -name '*-' -o -path '/var/log/*' \) -prune -o \
     -printf 'file %p %M %u:%g %s %l\n'
+find /etc -xdev -type f ! -name '*-' -exec sha256sum {} + | sed 's/^/content /'
