@@ -114,7 +114,7 @@ class Host:
             "HOME=/root",
             "LC_ALL=C.UTF-8",
             f"TERM={os.environ.get('TERM', 'dumb')}",
-            f"PATH={os.defpath}:/usr/sbin:/sbin",
+            "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         )
         spaces = ("--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup")
         return ["nsenter", f"--target={leader}", *spaces, "--", "env", "-i", "-C", "/root", *environment, *command]
