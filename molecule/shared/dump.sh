@@ -13,7 +13,8 @@ nft list ruleset | sed 's/^/nft /'
 sysctl --all --pattern '^net\.' 2>/dev/null | grep -Ev '(stable_secret|random|fs-cache|nf_conntrack_count)' | sed 's/^/sysctl /'
 systemctl list-units --all --plain --no-legend --type service,timer,path,socket |
     awk '/openvpn|clustered/ { print "unit", $0 }'
-systemctl list-unit-files --no-legend | sed 's/^/unit file /'
+# Without those of the logins, this one's among them.
+systemctl list-unit-files --no-legend | awk '$2 != "transient" { print "unit file", $0 }'
 getent passwd | sed 's/^/user /'
 getent group | sed 's/^/group /'
 dpkg-query -W -f 'package ${Package} ${db:Status-Status}\n'
