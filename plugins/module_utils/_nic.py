@@ -119,18 +119,19 @@ def _off(place: Place) -> list[str]:
 
 
 def _on(place: Place, dev: str) -> list[str]:
-    addresses = [f"addr add {_address(a, place.name, dev)}" for a in place.addresses]
+    addresses = [f"addr add {_address(a, dev)}" for a in place.addresses]
     # Of IPv4 there may be more than one with the same destination and metric.
     verbs = {True: "add", False: "append"}
     routes = [(verbs[":" in r["dst"]], f"{_route(r)} dev {dev}{_which(r)}{_rest(r)}") for r in place.own_routes]
     return addresses + [f"route {verb} {text}" for verb, text in routes]
 
 
-def _address(a: t.Mapping[str, t.Any], place: str, dev: str) -> str:
+def _address(a: t.Mapping[str, t.Any], dev: str) -> str:
     words = [f"{a['local']}/{a['prefixlen']}", f"dev {dev}"]
     if a["family"] == "inet":
         words += [f"broadcast {a['broadcast']}"] if "broadcast" in a else []
-        words += [f"scope {a['scope']}", f"label {dev}{a['label'].removeprefix(place)}"]
+        alias = a["label"].partition(":")[2]
+        words += [f"scope {a['scope']}", f"label {dev}{':' if alias else ''}{alias}"]
     else:
         words.append("nodad")  # it was in use a moment ago
     return " ".join(words + (["noprefixroute"] if a.get("noprefixroute") else []))

@@ -48,6 +48,9 @@ clusters:
     address:
       description: The service address.
       type: str
+    uplink:
+      description: How the NIC feeds the nodes, V(routed) or V(bridged).
+      type: str
     distribution:
       description: How packets come to their owner, V(steer) or V(flood).
       type: str
@@ -67,6 +70,7 @@ clusters:
   sample:
     vpn:
       address: 192.0.2.10
+      uplink: routed
       distribution: steer
       total_nodes: 4
       hash_init: 4660
