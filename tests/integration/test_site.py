@@ -49,11 +49,13 @@ class Run:
 class Site:
     """A host with an inventory of its own, and clients."""
 
+    bridged = False
+
     def __init__(self, tmp: Path):
         self.name = f"t{os.getpid() % 100000}"
         self.world = World(self.name)
         self.tmp = tmp
-        self.world.lan(CLIENTS)
+        self.world.lan(CLIENTS, bridged=self.bridged)
         self.clients: list[subprocess.Popen[bytes]] = []
         self.before, self.files_before = states_of([self.world.host]), self.files()
 
