@@ -130,7 +130,7 @@ def _plan_shared(bridge: Bridge, have: Link, present: bool, view: View) -> list[
     """Our part of a bridge that is somebody else's: what is named, and nothing else."""
     want = bridge.interface
     if present:
-        return [*_plan_ports(bridge, view), *tp.add_routes(want, have)]
+        return [*_plan_ports(bridge, view), *tp.add_routes(replace(want, addresses=have.addresses), have)]
     ours = want.routes & have.routes.get(RTPROT_STATIC, frozenset())
     steps = tp.drop_routes(replace(want, routes=frozenset()), replace(have, routes={RTPROT_STATIC: ours}))
     joined = [port for port in bridge.ports if port in view.links and view.links[port].master == want.name]

@@ -252,6 +252,10 @@ def _our_routes(want: Interface, have: Link | None) -> frozenset[Route]:
     return have.routes.get(RTPROT_STATIC, frozenset())
 
 
+def _has_ipv4(addresses: t.Iterable[str]) -> bool:
+    return any("." in address for address in addresses)
+
+
 def drop_routes(want: Interface, have: Link | None) -> list[Step]:
     kept = {r.dst for r in want.routes}
     return [
@@ -265,6 +269,9 @@ def add_routes(want: Interface, have: Link) -> list[Step]:
     if not want.up:
         return []
     seen = _our_routes(want, have)
+    if _has_ipv4(have.addresses) and not _has_ipv4(want.addresses):
+        # With its last IPv4 address an interface loses all of its routes of IPv4.
+        seen = frozenset(route for route in seen if ":" in route.dst)
     steps = []
     for route in sorted(want.routes - seen, key=lambda r: (r.via is not None, r.dst)):  # direct ones first
         steps.append(

@@ -200,6 +200,11 @@ class Model:
         self._addresses[netns, dev] = [a for a in held if a not in gone]
         assert address in held, "Cannot assign requested address"
         self._change(netns, dev, addresses=frozenset(self._addresses[netns, dev]))
+        if net.version == 4 and not any("." in a for a in self._addresses[netns, dev]):
+            # An interface without an IPv4 address loses all of its routes of IPv4.
+            routes = self.views[netns].links[dev].routes
+            kept = {number: frozenset(r for r in some if ":" in r.dst) for number, some in routes.items()}
+            self._change(netns, dev, routes=kept)
 
     def _route_add(self, netns: str, dev: str, dst: str, **route: t.Any) -> None:
         routes = self.views[netns].links[dev].routes.values()
