@@ -107,15 +107,20 @@ def strays(manifest: Manifest) -> list[str]:
     return [i.unit for i in instances if seen[i.name].pid and not seen[i.name].in_netns]
 
 
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
 def start(manifest: Manifest) -> None:
     """All of the cluster, then servers that must be started anew for it."""
     for step in take_nic(manifest):
-        print(step, flush=True)
+        _say(step)
     with _kernel.Kernel() as kernel:
         for step in converge(kernel, manifest, True):
-            print(step, flush=True)
+            _say(step)
     for unit in strays(manifest):
-        print(f"systemctl try-restart {unit}", flush=True)
+        _say(f"systemctl try-restart {unit}")
         _supervisor.run(["systemctl", "try-restart", "--no-block", unit])
 
 
@@ -123,9 +128,9 @@ def stop(manifest: Manifest) -> None:
     """Everything is taken down."""
     with _kernel.Kernel() as kernel:
         for step in converge(kernel, manifest, False):
-            print(step, flush=True)
+            _say(step)
     for step in give_nic_back(manifest):
-        print(step, flush=True)
+        _say(step)
 
 
 def check(manifest: Manifest) -> None:
@@ -133,7 +138,7 @@ def check(manifest: Manifest) -> None:
     with _kernel.Kernel() as kernel:
         steps = [*take_nic(manifest, dry=True), *converge(kernel, manifest, True, dry=True)]
     steps += [f"systemctl try-restart {unit}" for unit in strays(manifest)]
-    print("\n".join(steps) or "As it should be.", flush=True)
+    _say("\n".join(steps) or "As it should be.")
     if steps:
         raise RestoreError("it has drifted: 'start' would do this")
 
@@ -157,6 +162,6 @@ def main(args: t.Sequence[str]) -> int:
         *(_kernel.KernelError, _supervisor.SupervisorError),
         _kernel.NetlinkError,  # type: ignore[attr-defined]
     ) as exc:
-        print(f"clustered-openvpn: {given.name}: {exc}", file=sys.stderr)
+        sys.stderr.write(f"clustered-openvpn: {given.name}: {exc}\n")
         return 1
     return 0
