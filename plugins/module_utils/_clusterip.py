@@ -35,10 +35,15 @@ def tables_of(cluster: Cluster) -> list[tuple[str, str, str]]:
     return [("", kind, cluster.table) for kind in ("netdev", family, "bridge")] + members
 
 
-def plan(cluster: Cluster, present: bool, views: Views, listings: Listings, *, others: bool = False) -> list[Step]:
-    """The steps for the members and the host. others: there are more clusters on it."""
+def plan(
+    cluster: Cluster, present: bool, views: Views, listings: Listings, elsewhere: t.Mapping[str, str] | None = None
+) -> list[Step]:
+    """The steps for the members and the host.
+
+    elsewhere: the host's sysctls that its other clusters have changed, too, and what they were before.
+    """
     if not present:
-        return _plan_absent(cluster, views, listings, others)
+        return _plan_absent(cluster, views, listings, elsewhere or {})
     held = held_now(cluster, listings)
     steps: list[Step] = []
     releases: list[Step] = []
@@ -50,7 +55,10 @@ def plan(cluster: Cluster, present: bool, views: Views, listings: Listings, *, o
         steps += _nft(node.netns, [line for line in lines if line not in gone])
         steps += _uplink.plan_member(cluster, views[node.netns], present)
         releases += _nft(node.netns, gone)
-    steps += _nft("", _lines("", nftables.host_tables(cluster, held), cluster, listings))
+    wanted = _uplink.host_sysctls(cluster)
+    known = {**views[""].sysctls, **(elsewhere or {}), **nftables.before_in(listings["", "netdev", cluster.table])}
+    before = {key: known[key] for key in wanted if key in known}
+    steps += _nft("", _lines("", nftables.host_tables(cluster, held, before), cluster, listings))
     steps += _of(cluster).plan_host(cluster, views[""])
     return steps + releases
 
@@ -75,12 +83,14 @@ def moved(cluster: Cluster, present: bool, listings: Listings) -> int:
     return len({bucket for bucket, mac in before ^ after})
 
 
-def _plan_absent(cluster: Cluster, views: Views, listings: Listings, others: bool) -> list[Step]:
+def _plan_absent(cluster: Cluster, views: Views, listings: Listings, elsewhere: t.Mapping[str, str]) -> list[Step]:
     # A cluster that has another address by now keeps its tables: they are that one's.
     at_work = {nftables.address_in(listings["", family, cluster.table]) for family in ("netdev", "bridge")}
     moved_on = bool(at_work - {None, cluster.address})
-    steps = _of(cluster).plan_no_host(cluster, views[""], others or moved_on)
+    steps = _of(cluster).plan_no_host(cluster, views[""])
     if not moved_on:
+        before = nftables.before_in(listings["", "netdev", cluster.table])
+        steps += _uplink.plan_sysctls_back(before, elsewhere, views[""])
         steps += _nft("", _lines("", [], cluster, listings))
     for node in cluster.nodes:
         steps += _uplink.plan_member(cluster, views[node.netns], False)

@@ -22,7 +22,9 @@ from ansible_collections.clustered.openvpn.plugins.module_utils import (
     _uplink,
     _uplink_bridged,
 )
+from ansible_collections.clustered.openvpn.plugins.module_utils._engines import nftables
 from ansible_collections.clustered.openvpn.plugins.module_utils._kernel import Kernel
+from ansible_collections.clustered.openvpn.plugins.module_utils._observed import View
 from ansible_collections.clustered.openvpn.plugins.module_utils._plan import Step
 
 
@@ -60,23 +62,22 @@ def clusterip(kernel: Kernel, cluster: _cluster.Cluster, present: bool) -> Plann
     """The claim of a service address; the result says how many buckets it moves."""
     views = kernel.observe((node.netns for node in cluster.nodes), ("addresses",))
     heeding = [_uplink.accept_ra(name) for _index, name in socket.if_nameindex()]
-    sysctls = {"": [*_uplink.host_sysctls(cluster), *_uplink.host_defaults(cluster).values(), *heeding]}
+    sysctls = {"": [*_uplink.host_sysctls(cluster), *heeding]}
     asked = [(cluster.interface, cluster.address)]
     views.update(kernel.observe([""], ("routes", "neighbours", "fdb"), sysctls, asked))
     listings = kernel.tables(_clusterip.tables_of(cluster), views)
     missing = _uplink.missing(cluster, views) if present else []
     if present and cluster.uplink == "bridged":
         _uplink_bridged.refuse(cluster, views[""])
-    steps = _clusterip.plan(cluster, present, views, listings, others=not present and _others(cluster))
+    remembers = nftables.before_in(listings["", "netdev", cluster.table])
+    elsewhere = {} if present and remembers else _elsewhere(kernel, cluster)
+    steps = _clusterip.plan(cluster, present, views, listings, elsewhere)
     return Planned(steps, missing, {"moved": _clusterip.moved(cluster, present, listings)})
 
 
-def _others(cluster: _cluster.Cluster) -> bool:
-    """Whether the host has more clusters of the same family: those of the other one need other sysctls."""
-    return any(
-        family == "netdev"
-        and table.startswith(_cluster.table_name(""))
-        and table.endswith(_cluster.SIX) == (cluster.version == 6)
-        and table != cluster.table
-        for family, table in _nft.list_tables()
-    )
+def _elsewhere(kernel: Kernel, cluster: _cluster.Cluster) -> dict[str, str]:
+    """The host's sysctls that its other clusters have changed, and what they were before."""
+    prefix = _cluster.table_name("")
+    tables = {t for f, t in _nft.list_tables() if f == "netdev" and t.startswith(prefix) and t != cluster.table}
+    listings = kernel.tables([("", "netdev", table) for table in sorted(tables)], {"": View("", True)})
+    return {key: value for listing in listings.values() for key, value in nftables.before_in(listing).items()}

@@ -26,7 +26,10 @@ class Rule:
 
 @dataclass(frozen=True)
 class Chain:
-    """A base chain: C(hook) as in C(type filter hook input priority filter), and rules in their order."""
+    """A chain: C(hook) as in C(type filter hook input priority filter), and rules in their order.
+
+    Without a hook, nothing passes it: a place for remarks.
+    """
 
     hook: str
     rules: tuple[Rule, ...]
@@ -69,7 +72,7 @@ def plan_table(want: Table, have: Listing) -> list[str]:
             if name not in held[kind]:
                 lines.append(f"add {kind} {at} {name} {{ {declaration}; }}")
     if _chains_of(have) != {
-        name: ("accept", [(chain.comment(rule), rule.fwd) for rule in chain.rules])
+        name: ("accept" if chain.hook else "", [(chain.comment(rule), rule.fwd) for rule in chain.rules])
         for name, chain in want.chains.items()
     }:
         lines.extend(_rebuilt(want, have))
@@ -127,7 +130,7 @@ def _rebuilt(want: Table, have: Listing) -> t.Iterator[str]:
     for name in _objects(have, "chain"):
         yield f"delete chain {at} {name}"
     for name, chain in want.chains.items():
-        yield f"add chain {at} {name} {{ type {chain.hook}; policy accept; }}"
+        yield f"add chain {at} {name}" + (f" {{ type {chain.hook}; policy accept; }}" if chain.hook else "")
         for rule in chain.rules:
             yield f'add rule {at} {name} {rule.text} comment "{chain.comment(rule)}"'
 

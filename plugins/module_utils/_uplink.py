@@ -10,6 +10,8 @@ proxy, whichever members are alive, and routes what the members send.
 
 from __future__ import annotations
 
+import typing as t
+
 from ansible_collections.clustered.openvpn.plugins.module_utils._cluster import Cluster
 from ansible_collections.clustered.openvpn.plugins.module_utils._observed import (
     RTPROT_CLUSTERIP,
@@ -51,19 +53,6 @@ def host_sysctls(cluster: Cluster) -> dict[str, str]:
         f"net/ipv4/neigh/{nic}/proxy_delay": "0",
         **({FORWARDING: "1"} if cluster.forward_ipv6 else {}),
     }
-
-
-def host_defaults(cluster: Cluster) -> dict[str, str]:
-    """Each of these sysctls, but those of the whole host -> the one that a new interface would have it from."""
-    names = (cluster.interface, cluster.bridge)
-    result = {}
-    for key in host_sysctls(cluster):
-        parts = key.split("/")
-        if parts[3] in names:
-            # Neighbour defaults are shown in the first namespace only; loopback has them everywhere.
-            parts[3] = "lo" if parts[2] == "neigh" else "all" if parts[4] == "forwarding" else "default"
-            result[key] = "/".join(parts)
-    return result
 
 
 def missing(cluster: Cluster, views: Views) -> list[str]:
@@ -111,11 +100,8 @@ def plan_host(cluster: Cluster, view: View) -> list[Step]:
     return steps
 
 
-def plan_no_host(cluster: Cluster, view: View, others: bool = False) -> list[Step]:
-    """The same, taken back; the proxy entry first.
-
-    others: there are other clusters on the host, which may need the interfaces' sysctls: the last one takes them back.
-    """
+def plan_no_host(cluster: Cluster, view: View) -> list[Step]:
+    """The same, taken back; the proxy entry first."""
     address, bridge, nic = cluster.address, cluster.bridge, cluster.interface
     inner, outer = _link(view, bridge), _link(view, nic)
     steps = []
@@ -125,16 +111,13 @@ def plan_no_host(cluster: Cluster, view: View, others: bool = False) -> list[Ste
         steps.append(step("route_del", dev=bridge, dst=cluster.host_address, via=None, proto=RTPROT_CLUSTERIP))
     if address in inner.neighbours:
         steps.append(step("neigh_del", dev=bridge, address=address))
-    if not others:
-        steps += plan_default_sysctls(cluster, view)
     return steps
 
 
-def plan_default_sysctls(cluster: Cluster, view: View) -> list[Step]:
-    """The interfaces' sysctls as a new interface has them."""
-    values = {key: view.sysctls.get(default) for key, default in host_defaults(cluster).items()}
-    wanted = {key: value for key, value in values.items() if value is not None and key in view.sysctls}
-    return plan_sysctls("", wanted, view)
+def plan_sysctls_back(before: t.Mapping[str, str], elsewhere: t.Collection[str], view: View) -> list[Step]:
+    """The host's sysctls as they were; but those that another cluster needs, which takes them back at its end."""
+    there = {key: value for key, value in before.items() if key not in elsewhere and key in view.sysctls}
+    return plan_sysctls("", there, view)
 
 
 def plan_member(cluster: Cluster, view: View, present: bool) -> list[Step]:

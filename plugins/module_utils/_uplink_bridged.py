@@ -83,8 +83,8 @@ def plan_host(cluster: Cluster, view: View) -> list[Step]:
     return steps
 
 
-def plan_no_host(cluster: Cluster, view: View, others: bool = False) -> list[Step]:
-    """The same, taken back; the neighbour entry first. others: as in C(_uplink)."""
+def plan_no_host(cluster: Cluster, view: View) -> list[Step]:
+    """The same, taken back; the neighbour entry first."""
     name = arp_port(cluster)[0]
     bridge = view.links.get(cluster.bridge, Link(cluster.bridge, None))
     steps = []
@@ -94,6 +94,4 @@ def plan_no_host(cluster: Cluster, view: View, others: bool = False) -> list[Ste
         steps.append(step("route_del", dev=cluster.bridge, dst=cluster.host_address, via=None, proto=RTPROT_CLUSTERIP))
     if name in view.links:
         steps.append(step("link_del", dev=name))
-    if not others:
-        steps += _uplink.plan_default_sysctls(cluster, view)
     return steps

@@ -83,7 +83,7 @@ options:
   forward_ipv6:
     description:
       - Have the host forward IPv6 for an IPv4 address, too, since what is in the tunnels of a VPN may be IPv6. It is
-        one switch for the whole host, and stays on.
+        one switch for the whole host.
     type: bool
     default: false
   hash_init:
@@ -154,9 +154,8 @@ options:
   state:
     description:
       - V(present) makes what is missing and repairs what differs.
-      - V(absent) removes the tables, the address, what answers ARP for it, and the route. With the last
-        cluster of the host that has an address of the same family, the sysctls of its interfaces become what a new
-        interface has.
+      - V(absent) removes the tables, the address, what answers ARP for it, and the route. The host's sysctls become what
+        they were before, as the tables remember them, but for those that another cluster needs.
     type: str
     choices: [present, absent]
     default: present

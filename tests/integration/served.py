@@ -165,6 +165,8 @@ def _lines(shown: str, macs: t.Collection[str]) -> list[str]:
     lines += [f"proxy {n['dst']} {n['dev']}" for n in proxies]
     lines += [f"fdb {e['mac']} {e['ifname']} {e.get('master')}" for e in fdb if e.get("state") == "static"]
     lines += [f"sysctl {line}" for line in sysctls.strip().splitlines() if "stable_secret" not in line]
+    # What the host's sysctls were is known until the tables are lost.
+    ruleset = "".join(line for line in ruleset.splitlines(True) if '\taccept comment "net/' not in line)
     # The order of tables says in which order they were made, and nothing else.
     tables = sorted(ruleset.removesuffix("}\n").split("\n}\n")) if ruleset else []
     return [*sorted(lines), *(line for table in tables for line in table.splitlines())]

@@ -20,6 +20,7 @@ none. Ports are filtered in the member's input, where packets are whole again.
 from __future__ import annotations
 
 import typing as t
+from dataclasses import replace
 
 from ansible_collections.clustered.openvpn.plugins.module_utils import _ruleset
 from ansible_collections.clustered.openvpn.plugins.module_utils._cluster import Cluster, Node
@@ -28,6 +29,7 @@ from ansible_collections.clustered.openvpn.plugins.module_utils._ruleset import 
 OWNER = "owner"  # steer: the host's map, bucket -> MAC address of the member that owns it
 OWNED = "owned"  # flood: each member's set of its buckets
 UPLINK, CLAIM = "uplink", "claim"  # the chains that hash
+BEFORE = "before"  # the chain whose remarks say what the host's sysctls were
 
 # Who holds what: MAC address of a member -> its buckets.
 Held = t.Mapping[str, t.AbstractSet[int]]
@@ -49,11 +51,24 @@ _ABOUT = {
 _PROTOCOLS = {"tcp": 6, "udp": 17}
 
 
-def host_tables(cluster: Cluster, held: Held) -> list[Table]:
-    """What the host's namespace should hold. held: who owns what now."""
+def host_tables(cluster: Cluster, held: Held, before: t.Mapping[str, str] | None = None) -> list[Table]:
+    """What the host's namespace should hold. held: who owns what now; before: its sysctls, before they were changed."""
     if cluster.uplink == "bridged":
-        return [_on_the_bridge(cluster, held), _from_the_host(cluster, held)]
-    return [_steer(cluster, held) if cluster.distribution == "steer" else _flood(cluster), _untracked(cluster)]
+        first, other = _from_the_host(cluster, held), _on_the_bridge(cluster, held)
+    else:
+        first = _steer(cluster, held) if cluster.distribution == "steer" else _flood(cluster)
+        other = _untracked(cluster)
+    if before:
+        # They live as long as the change itself: until a reboot.
+        remarks = tuple(Rule("accept", f"{key}={value}") for key, value in sorted(before.items()))
+        first = replace(first, chains={**first.chains, BEFORE: Chain("", remarks)})
+    return [first, other]
+
+
+def before_in(listing: Listing) -> dict[str, str]:
+    """The host's sysctls before the cluster changed them, as its netdev table remembers them."""
+    remarks = [str(rule.get("comment", "")).rpartition(" #")[0] for rule in _ruleset.rules_of(listing, BEFORE)]
+    return {key: value for key, equals, value in (remark.partition("=") for remark in remarks) if equals}
 
 
 def member_tables(cluster: Cluster, node: Node, held: Held) -> list[Table]:

@@ -261,7 +261,7 @@ class Model:
             verb, kind, family, name, rest = re.match(r"(\w+) (\w+) (\w+) (\S+) ?(.*)", line).groups()
             key = (netns, family, name)
             if kind == "table" and verb == "add":
-                self._tables[key] = {"map": {}, "set": {}, "chain": {}}
+                self._tables[key] = {"map": {}, "set": {}, "chain": {}, "hooked": set()}
             elif kind == "table":
                 del self._tables[key]
             else:
@@ -290,11 +290,13 @@ def _nft_in(table: dict[str, t.Any], verb: str, kind: str, name: str, rest: str)
     else:
         assert name not in table[kind], "File exists"
         table[kind][name] = [] if kind == "chain" else {}
+        if "hook" in rest:
+            table["hooked"].add(name)
 
 
 def _listed(family: str, name: str, table: dict[str, t.Any]) -> list[dict[str, t.Any]]:
     maps = [{"map": {"name": n, "elem": [[k, v] for k, v in e.items()]}} for n, e in table["map"].items()]
     maps += [{"set": {"name": n, "elem": list(e)}} for n, e in table["set"].items()]
-    chains = [{"chain": {"name": n, "policy": "accept"}} for n in table["chain"]]
+    chains = [{"chain": {"name": n, **({"policy": "accept"} if n in table["hooked"] else {})}} for n in table["chain"]]
     rules = [{"rule": {"chain": n, **rule}} for n, rules in table["chain"].items() for rule in rules]
     return [{"metainfo": {}}, {"table": {"family": family, "name": name}}, *maps, *chains, *rules]

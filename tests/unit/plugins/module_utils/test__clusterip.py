@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.clustered.openvpn.plugins.module_utils import _clusterip
+from ansible_collections.clustered.openvpn.plugins.module_utils import _clusterip, _uplink
 from ansible_collections.clustered.openvpn.plugins.module_utils._engines import nftables
 from ansible_collections.clustered.openvpn.plugins.module_utils._plan import step
 from ansible_collections.clustered.openvpn.tests.unit.plugins.module_utils.model import MACS, Model, a_cluster
@@ -23,15 +23,44 @@ def host():
     model = Model("vpn1", "vpn2")
     model.add("", "nic", up=True)
     model.add("", "br-vpn", "bridge", up=True)
+    for cluster in (a_cluster(), a_cluster(address="2001:db8::10")):
+        model.apply(step("sysctl", key=key, value="7") for key in _uplink.host_sysctls(cluster))
     return model
 
 
-def converge(model, cluster, present=True):
+def converge(model, cluster, present=True, elsewhere=None):
     """The steps, once they are taken; after them there are none left."""
-    steps = _clusterip.plan(cluster, present, model.views, model.listings)
+    steps = _clusterip.plan(cluster, present, model.views, model.listings, elsewhere)
     model.apply(steps)
-    assert [s.text for s in _clusterip.plan(cluster, present, model.views, model.listings)] == []
+    assert [s.text for s in _clusterip.plan(cluster, present, model.views, model.listings, elsewhere)] == []
     return steps
+
+
+def test_the_hosts_sysctls_are_remembered_and_are_again_what_they_were():
+    model = host()
+    before = dict(model.views[""].sysctls)
+    forwarding, nic = "net/ipv4/conf/br-vpn/forwarding", "net/ipv4/conf/nic/forwarding"
+    model.apply([step("sysctl", key=nic, value="1")])  # somebody wants it, too
+    converge(model, a_cluster())
+    assert model.views[""].sysctls[forwarding] == "1"
+    assert nftables.before_in(model.listings["", "netdev", TABLE])[forwarding] == "7"
+    converge(model, a_cluster(state="absent"), present=False)
+    assert dict(model.views[""].sysctls) == {**before, nic: "1"}
+
+
+def test_the_last_cluster_of_a_host_takes_its_sysctls_back():
+    model, second = host(), {"name": "two", "address": "192.0.2.20"}
+    before = dict(model.views[""].sysctls)
+    converge(model, a_cluster())
+    first = nftables.before_in(model.listings["", "netdev", TABLE])
+    converge(model, a_cluster(**second), elsewhere=first)
+    held = nftables.before_in(model.listings["", "netdev", "clustered_openvpn_two"])
+    assert held == first
+    changed = dict(model.views[""].sysctls)
+    converge(model, a_cluster(state="absent"), present=False, elsewhere=held)
+    assert dict(model.views[""].sysctls) == changed
+    converge(model, a_cluster(**second, state="absent"), present=False)
+    assert dict(model.views[""].sysctls) == before
 
 
 def owners(model):
