@@ -57,6 +57,7 @@ def make_cluster(version: int, nodes: t.Iterable[Node], **changes: t.Any) -> Clu
         "nodes": tuple(nodes),
         "services": (Service("tcp", PORT), Service("udp", PORT)),
         "claims": "exact",
+        "forward_ipv6": False,
         **changes,
     }
     return Cluster(**values)
