@@ -79,7 +79,7 @@ class ServedWorld(World):
     def _started(self) -> subprocess.Popen[str]:
         if self._server is None:
             self._server = subprocess.Popen(
-                ["nsenter", f"--net=/run/netns/{self.host}", MODULE_PYTHON, str(SERVER)],
+                [*self.enter, MODULE_PYTHON, str(SERVER)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
@@ -216,7 +216,8 @@ def differences(one: State, other: State) -> list[str]:
 
 def differences_at_last(one: t.Callable[[], State], other: t.Callable[[], State], seconds: float = 3) -> list[str]:
     """The same, of states that may need a moment: the kernel makes IPv6 routes when a link has a carrier."""
-    end = time.monotonic() + seconds
+    end, pause = time.monotonic() + seconds, 0.05
     while (found := differences(one(), other())) and time.monotonic() < end:
-        time.sleep(0.05)
+        time.sleep(pause)
+        pause *= 2  # a look costs more than a short one of these
     return found

@@ -12,7 +12,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
+import tempfile
 import time
 import typing as t
 from pathlib import Path
@@ -22,12 +24,17 @@ import pytest
 from ansible_collections.clustered.openvpn.plugins.filter.cluster import bucket_member
 from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn import Client, Management, ManagementError, ask
 
-from .served import differences_at_last, states_of
-from .world import World, on_host, sh
+from .served import ServedWorld, differences_at_last, states_of
+from .world import on_host, sh
 
 ADDRESS = "192.0.2.10"
 CLIENTS = 8
 PLAYBOOKS = Path(__file__).parents[2] / "playbooks"
+# Directories that each site has for itself, as if it were the only one on its machine.
+PLACES = (
+    *("/etc/clustered-openvpn", "/etc/openvpn/server", "/run/clustered-openvpn"),
+    *("/var/lib/clustered-openvpn", "/var/log/clustered-openvpn"),
+)
 
 
 class Run:
@@ -47,22 +54,32 @@ class Run:
 
 
 class Site:
-    """A host with an inventory of its own, and clients."""
+    """A host with an inventory and files of its own, and clients."""
 
+    account: t.ClassVar = {"user": "openvpn", "group": "openvpn"}  # that the role prerequisites makes
     bridged = False
 
     def __init__(self, tmp: Path):
         self.name = f"t{os.getpid() % 100000}"
-        self.world = World(self.name)
         self.tmp = tmp
+        # Not below tmp, whose name is too long for the sockets.
+        self.root = Path(tempfile.mkdtemp(prefix=f"{self.name}-"))
+        for place in PLACES:
+            self.path(place).mkdir(parents=True)
+        self.world = ServedWorld(self.name)
+        self.world.enter = on_host(self.world.host, {place: self.path(place) for place in PLACES})
         self.world.lan(CLIENTS, bridged=self.bridged)
         self.clients: list[subprocess.Popen[bytes]] = []
         self.before, self.files_before = states_of([self.world.host]), self.files()
 
+    def path(self, path: str) -> Path:
+        """Where a file of the host is for us."""
+        return self.root / path.lstrip("/")
+
     def files(self) -> set[str]:
-        """Of OpenVPN and of ours, wherever they may be; but the directories that the role prerequisites makes."""
-        found = sh("find /etc /run /var/lib /var/log -xdev -path '*openvpn*' -not -name 'clustered-openvpn'")
-        return set(found.splitlines())
+        """Of OpenVPN and of ours, wherever they may be."""
+        elsewhere = f"find /etc /run /var/lib /var/log -xdev -path '*openvpn*' -path '*{self.name}*'"
+        return {str(path) for path in self.root.rglob("*")} | set(sh(elsewhere).splitlines())
 
     def play(self, *options: str, whole: bool = False, **variables: t.Any) -> Run:
         """Run site.yml on the host; without the roles prerequisites and pki unless it is to be whole."""
@@ -75,6 +92,7 @@ class Site:
             "netns_cluster_hash_init": 7,
             "pki_directory": str(self.tmp / "pki"),
             "pki_clients": names,
+            **{f"{role}_{kind}": name for role in ("openvpn_server", "pki") for kind, name in self.account.items()},
             **({} if whole else {"netns_cluster_prerequisites": False, "netns_cluster_pki": False}),
             **variables,
         }
@@ -85,7 +103,7 @@ class Site:
         (self.tmp / "vars.json").write_text(json.dumps(given))
         command = ["ansible-playbook", "-i", str(inventory), "-e", f"@{self.tmp / 'vars.json'}", *options]
         done = subprocess.run(
-            [*on_host(self.world.host), *command, str(PLAYBOOKS / "site.yml")],
+            [*self.world.enter, *command, str(PLAYBOOKS / "site.yml")],
             capture_output=True,
             text=True,
             timeout=300,
@@ -93,9 +111,26 @@ class Site:
         )
         return Run(done.stdout + done.stderr)
 
-    def layout(self) -> dict[str, t.Any]:
+    def layout(self, name: str = "") -> dict[str, t.Any]:
         """The desired state on the host."""
-        return json.loads(Path(f"/etc/clustered-openvpn/{self.name}.json").read_text())
+        return json.loads(self.path(f"/etc/clustered-openvpn/{name or self.name}.json").read_text())
+
+    def assert_settled(self, name: str = "") -> None:
+        """The modules agree with the desired state: what a further play would say, but for the files."""
+        layout = self.layout(name)
+        keys = ("uplink", "interface", "bridge", "distribution", "hashmode", "force", "forward_ipv6", "hash_init")
+        cluster = {k: layout["cluster"][k] for k in (*keys, "total_nodes", "services")}
+        cluster.update(name=layout["name"], nodes=layout["nodes"])
+        servers = [{k: s[k] for k in ("name", "netns", "cpus") if k in s} for s in layout["servers"]]
+        for module, args in (
+            ("netns", {"namespaces": layout["namespaces"]}),
+            ("veth", {"veths": layout["veths"]}),
+            ("bridge", {"bridges": layout["bridges"]}),
+            *(("clusterip", {**cluster, **address}) for address in layout["addresses"]),
+            ("openvpn_instance", {"instances": [{**server, **self.account} for server in servers]}),
+        ):
+            said = self.world.module(module, check=True, **args)
+            assert not said["changed"], (module, said["commands"])
 
     def owner(self, i: int) -> str | None:
         """The member that is to serve client i."""
@@ -133,7 +168,8 @@ class Site:
         result: dict[str, list[tuple[str, Client]]] = {f"c{i + 1}": [] for i in range(CLIENTS)}
         for server in self.layout()["servers"]:
             try:
-                status = ask(f"/run/clustered-openvpn/{server['name']}/management.sock", Management.status)
+                socket = self.path(f"/run/clustered-openvpn/{server['name']}/management.sock")
+                status = ask(str(socket), Management.status)
             except ManagementError:
                 continue
             for client in status.clients:
@@ -162,10 +198,17 @@ class Site:
             client.kill()
             client.wait()
         try:
-            if Path(f"/etc/clustered-openvpn/{self.name}.json").exists():
+            if self.path(f"/etc/clustered-openvpn/{self.name}.json").exists():
                 self.play(whole=True, netns_cluster_state="absent")
         finally:
+            for netns in self.members():  # where that failed
+                sh(f"ip netns pids {netns} | xargs -r kill -9; ip netns del {netns}", check=False)
             self.world.remove()
+            shutil.rmtree(self.root)
+
+    def members(self) -> list[str]:
+        """The namespaces that the cluster has, or has left behind."""
+        return re.findall(rf"^[tu]{self.name[1:]}[0-9]+\b", sh("ip netns list"), re.M)
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +234,7 @@ def test_check_mode_on_an_empty_host_changes_nothing_and_reads_as_commands(site:
     before = dump(site)
     said = site.play("--check", "--diff", whole=True).output
     assert dump(site) == before
-    assert not Path(f"/etc/clustered-openvpn/{site.name}.json").exists()
+    assert site.files() == site.files_before
     for line in (
         f"ip netns add {site.name}1",
         f"ip link add ve-{site.name}1 type veth peer name eth0 netns {site.name}1 address",
@@ -204,12 +247,23 @@ def test_check_mode_on_an_empty_host_changes_nothing_and_reads_as_commands(site:
         assert re.search(f"^{line}", said, re.M), f"{line} in\n{said}"
 
 
-def test_a_second_run_changes_nothing(site: Site) -> None:
-    assert site.play(whole=True).changed > 0
+def test_a_second_run_changes_nothing_and_none_prints_a_secret(site: Site) -> None:
+    """The noisiest runs there are, the first with new keys and everything written anew."""
+    first = site.play("-vvv", "--diff", whole=True)
+    assert first.changed > 0
     before = dump(site)
-    again = site.play("--diff", whole=True)
+    again = site.play("-vvv", "--diff", whole=True)
     assert again.changed == 0, again.changed_tasks
     assert dump(site) == before
+    for said in (first.output, again.output):
+        assert "PRIVATE KEY" not in said
+        for name in ("tls-crypt.key", "ca.key", "server.key", *(f"clients/c{i + 1}.key" for i in range(CLIENTS))):
+            lines = (site.tmp / "pki" / name).read_text().splitlines()
+            assert not [x for x in lines if x and not x.startswith(("-", "#")) and x in said], name
+    for path in (site.tmp / "pki").rglob("*.key"):
+        assert path.stat().st_mode & 0o077 == 0, path
+    keys = {p.name: p.stat().st_mode & 0o777 for p in site.path(f"/etc/clustered-openvpn/{site.name}").glob("*.key")}
+    assert keys == {"server.key": 0o600, "tls-crypt.key": 0o600}
 
 
 def test_clients_are_served_by_the_member_that_the_filter_predicts(site: Site) -> None:
@@ -227,23 +281,8 @@ def test_clients_reach_the_host_and_each_other_across_members(site: Site) -> Non
     assert [site.through_tunnel(first, address) for address in others] == [True] * CLIENTS
 
 
-def test_check_mode_after_a_change_of_one_variable_says_just_that(site: Site) -> None:
-    before = dump(site)
-    said = site.play("--check", "--diff", openvpn_server_keepalive_timeout=70)
-    assert [re.sub(".* : ", "", task).rstrip("]") for task in said.changed_tasks] == [
-        "Write the shared configuration",
-        "Say which instances would run from other files",
-    ]
-    assert "-keepalive 10 60\n+keepalive 10 70\n" in said.output
-    assert dump(site) == before
-    assert site.play().changed_tasks == [], "check mode changed nothing"
-
-
-@pytest.mark.parametrize(("size", "moves"), [(5, 153), (3, 102)])
-def test_growing_and_shrinking_moves_the_fewest_buckets_and_keeps_the_other_sessions(
-    site: Site, size: int, moves: int
-) -> None:
-    """2 -> 5: the three new members' shares of 256. 5 -> 3: what the two that go have."""
+def resize(site: Site, size: int, moves: int) -> None:
+    """The fewest buckets move, and the other sessions are kept."""
     before_layout, before = site.layout(), site.wait_until_served_as_predicted(20)
     owners = {b: m["name"] for m in before_layout["members"] for b in m["local_nodes"]}
     site.play(netns_cluster_size=size)
@@ -270,48 +309,59 @@ def test_growing_and_shrinking_moves_the_fewest_buckets_and_keeps_the_other_sess
         *(site.world.name(f"c{i + 1}") for i in range(CLIENTS)),
     }
     assert set(site.world.namespaces()) == wanted, "the world's"
-    members = {n for n in sh("ip netns list | cut -d' ' -f1").split() if re.fullmatch(f"{site.name}[0-9]+", n)}
-    assert members == {f"{site.name}{k + 1}" for k in range(size)}
-    assert site.play(netns_cluster_size=size).changed_tasks == []
+    assert set(site.members()) == {f"{site.name}{k + 1}" for k in range(size)}
+    site.assert_settled()
+
+
+def test_growing_moves_the_new_members_shares(site: Site) -> None:
+    resize(site, 5, 153)
+
+
+def test_check_mode_after_a_change_of_one_variable_says_just_that(site: Site) -> None:
+    """And so it says that nothing was left to be done for the new members."""
+    before, files_before = dump(site), contents(site)
+    said = site.play("--check", "--diff", netns_cluster_size=5, openvpn_server_keepalive_timeout=70)
+    assert [re.sub(".* : ", "", task).rstrip("]") for task in said.changed_tasks] == [
+        "Write the shared configuration",
+        "Say which instances would run from other files",
+    ]
+    assert "-keepalive 10 60\n+keepalive 10 70\n" in said.output
+    assert dump(site) == before
+    assert contents(site) == files_before
+
+
+def contents(site: Site) -> dict[Path, bytes]:
+    """Of all files in the host's /etc that are ours."""
+    return {path: path.read_bytes() for path in site.path("/etc").rglob("*") if path.is_file()}
+
+
+def test_shrinking_moves_what_the_members_that_go_have(site: Site) -> None:
+    resize(site, 3, 102)
 
 
 def test_a_second_cluster_on_the_host_disturbs_nobody(site: Site) -> None:
-    before = site.wait_until_served_as_predicted(20)
+    before, dumped, files_before = site.wait_until_served_as_predicted(20), dump(site), contents(site)
     second: dict[str, t.Any] = {
+        "netns_cluster_pki": True,
         "netns_cluster_name": f"u{site.name[1:]}",
         "netns_cluster_address": "192.0.2.20",
         "netns_cluster_internal_network": "10.251.0.0/22",
         "netns_cluster_instances": [{"name": "udp", "protocol": "udp", "port": 1194, "pool": "10.18.0.0/16"}],
     }
     try:
-        site.play(whole=True, **second)
-        assert site.play(**second).changed_tasks == []
+        site.play(**second)
+        site.assert_settled(second["netns_cluster_name"])
         assert site.play(netns_cluster_size=3).changed_tasks == []
         assert "1 received" in sh("ping -c 1 -W 2 192.0.2.20", site.world.name("c1"))
         with pytest.raises(AssertionError, match=f"the cluster {site.name} of this host has it"):
             site.play(**{**second, "netns_cluster_address": ADDRESS})
     finally:
-        site.play(whole=True, netns_cluster_state="absent", **second)
-    assert site.play(netns_cluster_size=3).changed_tasks == []
+        site.play(netns_cluster_state="absent", **second)
+    assert dump(site) == dumped
+    assert contents(site) == files_before
     after = site.wait_until_served_as_predicted(20)
     for name, by in before.items():
         assert after[name][0][1].cid == by[0][1].cid, "the same session"
-
-
-def test_no_secret_is_printed(site: Site) -> None:
-    """The noisiest run there is, with new keys for a new client and everything written anew."""
-    Path(f"/etc/clustered-openvpn/{site.name}/tls-crypt.key").unlink()
-    Path(f"/etc/clustered-openvpn/{site.name}/server.key").unlink()
-    clients = [{"name": f"c{i + 1}"} for i in range(CLIENTS + 1)]
-    said = site.play("-vvv", "--diff", whole=True, netns_cluster_size=3, pki_clients=clients).output
-    assert "PRIVATE KEY" not in said
-    for name in ("tls-crypt.key", "ca.key", "server.key", f"clients/c{CLIENTS + 1}.key"):
-        lines = [x for x in (site.tmp / "pki" / name).read_text().splitlines() if x and not x.startswith(("-", "#"))]
-        assert not [x for x in lines if x in said], name
-    for path in (site.tmp / "pki").rglob("*.key"):
-        assert path.stat().st_mode & 0o077 == 0, path
-    keys = {p.name: p.stat().st_mode & 0o777 for p in Path(f"/etc/clustered-openvpn/{site.name}").glob("*.key")}
-    assert keys == {"server.key": 0o600, "tls-crypt.key": 0o600}
 
 
 # With the uplink bridged, the NIC given to the bridge.
@@ -329,7 +379,7 @@ def test_the_uplink_becomes_bridged_and_the_clients_are_served_as_before(site: S
     said = site.play("--check", "--diff", netns_cluster_size=3, **BRIDGED).output
     assert "ip link set dev nic0 master br-lan" in said
     site.play(netns_cluster_size=3, **BRIDGED)
-    assert site.play(netns_cluster_size=3, **BRIDGED).changed_tasks == []
+    site.assert_settled()
     after = site.wait_until_served_as_predicted(20)
     others = [by[0][1].virtual_address for by in after.values()]
     assert [site.through_tunnel(0, address) for address in ["192.0.2.2", *others]] == [True] * (CLIENTS + 1)
@@ -344,7 +394,7 @@ def test_absent_leaves_nothing(site: Site) -> None:
     site.play(whole=True, netns_cluster_size=3, netns_cluster_state="absent", **BRIDGED)
     assert not differences_at_last(lambda: site.before, lambda: states_of([site.world.host]))
     assert site.files() == site.files_before
-    assert not re.findall(rf"\b{site.name}[0-9]+\b", sh("ip netns list"))
+    assert site.members() == []
     commands = [p.read_bytes() for p in Path("/proc").glob("[0-9]*/cmdline") if p.exists()]
     assert [c for c in commands if f"/{site.name}".encode() in c] == []
     assert site.play(netns_cluster_size=3, netns_cluster_state="absent", **BRIDGED).changed == 0

@@ -34,7 +34,9 @@ SIX: dict[str, t.Any] = {
 
 
 class DualStack(Site):
-    """Every other client comes by IPv6; the first half by UDP, the second by TCP."""
+    """Every other client comes by IPv6; the first half by UDP, the second by TCP. The host needs no preparation."""
+
+    account: t.ClassVar = {"user": "nobody", "group": "nogroup"}
 
     def __init__(self, tmp: Path):
         super().__init__(tmp)
@@ -83,9 +85,9 @@ def before(site: DualStack) -> str:
 
 
 def test_a_second_run_changes_nothing(site: DualStack, before: str) -> None:
-    assert site.play(whole=True).changed > 0
+    assert site.play(netns_cluster_pki=True).changed > 0
     built = dump(site)
-    again = site.play("--diff", whole=True)
+    again = site.play("--diff")
     assert again.changed == 0, again.changed_tasks
     assert dump(site) == built != before
 
@@ -122,7 +124,7 @@ def test_moved_clients_of_both_families_are_told(site: DualStack) -> None:
     }
     owners = {m["mac"]: m["local_nodes"] for m in site.layout()["members"]}
     assert [claim["owners"] for claim in held.values()] == [owners, owners]
-    assert site.play(netns_cluster_size=4).changed_tasks == []
+    site.assert_settled()
 
 
 def test_another_address_of_ipv6_leaves_nothing_of_the_former(site: DualStack) -> None:
@@ -130,7 +132,7 @@ def test_another_address_of_ipv6_leaves_nothing_of_the_former(site: DualStack) -
     site.address6 = "2001:db8::20"
     changed = {"netns_cluster_size": 4, "netns_cluster_ipv6_address": site.address6}
     site.play(**changed)
-    assert site.play(**changed).changed_tasks == []
+    site.assert_settled()
     left = sh("ip -6 route; ip -6 neigh show proxy; nft list ruleset", site.world.host)
     left += sh("ip -6 addr show dev lo; nft list ruleset", f"{site.name}1")
     assert ADDRESS6 not in left
@@ -141,9 +143,8 @@ def test_another_address_of_ipv6_leaves_nothing_of_the_former(site: DualStack) -
 
 
 def test_ipv6_in_the_tunnels_alone(site: DualStack) -> None:
-    pools = {"netns_cluster_size": 4, "netns_cluster_ipv6_address": ""}
-    site.play(**pools)
-    assert site.play(**pools).changed_tasks == []
+    site.play(netns_cluster_size=4, netns_cluster_ipv6_address="")
+    site.assert_settled()
     assert sh("ip -6 neigh show proxy; nft list tables | grep v6", site.world.host, check=False) == ""
     deadline = time.monotonic() + 20  # the servers were restarted
     while not all(site.through_tunnel(i, GATEWAY6) for i in range(0, CLIENTS, 2)):
@@ -161,9 +162,7 @@ def test_without_ipv6_nothing_of_it_is_left(site: DualStack) -> None:
 
 
 def test_absent_leaves_nothing(site: DualStack, before: str) -> None:
-    site.play(whole=True, netns_cluster_size=2)
-    site.play(whole=True, netns_cluster_size=2, netns_cluster_state="absent")
+    site.play(netns_cluster_size=2)
+    site.play(netns_cluster_pki=True, netns_cluster_size=2, netns_cluster_state="absent")
     assert dump(site) == before
-    left = sh(f"find /etc /run /var/lib /var/log -xdev -path '*openvpn*' -name '*{site.name}*'")
-    assert left == ""
-    assert site.play(netns_cluster_size=2, netns_cluster_state="absent").changed == 0
+    assert site.files() == site.files_before

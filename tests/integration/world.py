@@ -30,15 +30,19 @@ MODULE_RUNNER = Path(__file__).parent / "run_module.py"
 MODULE_PYTHON = os.environ.get("MODULE_PYTHON") or sys.executable
 
 
-def on_host(netns: str) -> list[str]:
+def on_host(netns: str, places: t.Mapping[str, Path]) -> list[str]:
     """The start of a command that is to take a namespace for its machine: its network, and /sys showing that one.
 
-    Only /sys is its own. Namespaces that it makes under /run/netns are everybody's.
+    C(places): directories of the machine, and the ones that the command has instead. The rest is everybody's, as are
+    the namespaces that it makes under /run/netns.
     """
-    own_sys = 'mount --make-rprivate /sys && mount -t sysfs none /sys && exec "$@"'
+    script = ["mount --make-rprivate /sys", "mount -t sysfs none /sys"]
+    for place, own in places.items():
+        # Private first, or the machine would have it too.
+        script += [f"mkdir -p {place}", f'mount --make-private "$(stat -c %m {place})"', f"mount --bind {own} {place}"]
     return [
         *("nsenter", f"--net=/run/netns/{netns}", "unshare", "--mount", "--propagation", "unchanged"),
-        *("sh", "-c", own_sys, "sh"),
+        *("sh", "-c", " && ".join([*script, 'exec "$@"']), "sh"),
     ]
 
 
@@ -89,6 +93,7 @@ class World:
     def __init__(self, prefix: str):
         self.prefix = prefix
         self.host = self.name("host")
+        self.enter = ["nsenter", f"--net=/run/netns/{self.host}"]  # what starts a module
         self._ansible = tempfile.TemporaryDirectory()
         self._environment = module_environment(Path(self._ansible.name))
 
@@ -143,7 +148,7 @@ class World:
         """Run a module of the collection on the host, as Ansible does; its result. Raises ModuleFailed."""
         args.update(_ansible_check_mode=check, _ansible_diff=True)
         done = subprocess.run(
-            ["nsenter", f"--net=/run/netns/{self.host}", MODULE_PYTHON, str(MODULE_RUNNER), module],
+            [*self.enter, MODULE_PYTHON, str(MODULE_RUNNER), module],
             input=json.dumps(args),
             capture_output=True,
             text=True,
@@ -167,6 +172,23 @@ class World:
                     os.kill(int(pid), 9)
             sh(f"ip netns del {name}", check=False)
         self._ansible.cleanup()
+
+
+def call(
+    world: World, module: str, args: t.Mapping[str, t.Any], *, before: t.Sequence[str] = (), **env: str
+) -> dict[str, t.Any]:
+    """A module's result on the host, failed or not, in a process of its own. C(before): what starts that."""
+    done = subprocess.run(
+        ["nsenter", f"--net=/run/netns/{world.host}", *before, sys.executable, str(MODULE_RUNNER), module],
+        input=json.dumps(args),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, "PYTHONPATH": COLLECTIONS, **env},
+    )
+    assert done.stdout.startswith("\n{") or done.stdout.startswith("{"), done.stdout + done.stderr
+    return json.loads(done.stdout)
 
 
 class Echo:
