@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Fixtures: a world of namespaces for one test, gone afterwards, also when the test fails."""
+"""Fixtures: a world of namespaces for one test, gone afterwards, also when the test fails; and the order of files."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import os
 import subprocess
 import typing as t
 from itertools import count
+from pathlib import Path
 
 import pytest
 
+from .openvpn_lab import RUN, OpenVpnLab, make_pki
 from .served import ServedWorld
-from .world import MODULE_PYTHON, World
+from .world import MODULE_PYTHON, World, sh
 
 _numbers = count()
 
@@ -26,6 +28,11 @@ def pytest_report_header() -> str:
     return f"modules: {MODULE_PYTHON}, pyroute2 {done.stdout.strip() or 'is missing'}"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole playbooks first: as the last ones they would keep one worker while the others have nothing left."""
+    items.sort(key=lambda item: not item.path.name.startswith("test_site"))
+
+
 @pytest.fixture
 def world() -> t.Iterator[World]:
     """An empty world with a prefix of its own."""
@@ -34,3 +41,23 @@ def world() -> t.Iterator[World]:
         yield made
     finally:
         made.remove()
+
+
+@pytest.fixture(scope="session")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory of keys and certificates."""
+    directory = tmp_path_factory.mktemp("pki")
+    make_pki(directory)
+    return directory
+
+
+@pytest.fixture
+def lab(pki: Path) -> t.Iterator[OpenVpnLab]:
+    """A world with OpenVPN in it."""
+    made = OpenVpnLab(f"o{os.getpid() % 10000}x{next(_numbers)}", pki)
+    try:
+        yield made
+    finally:
+        made.remove()
+        assert made.prefix not in sh("ip netns list"), "a namespace is left over, of a trial perhaps"
+        assert not list(RUN.glob(f"*{made.prefix}*")), "the run directory is not clean"

@@ -19,6 +19,7 @@ from .world import COLLECTIONS, MODULE_RUNNER, World, sh
 
 USER, GROUP = "nobody", "nogroup"
 TIMEOUT = 20
+RUN = Path("/run/clustered-openvpn")
 VPN = "10.98.0"  # the first three bytes of the server's pool
 
 

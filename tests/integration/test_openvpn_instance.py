@@ -14,34 +14,12 @@ import subprocess
 import sys
 import time
 import typing as t
-from itertools import count
 from pathlib import Path
 
 import pytest
 
-from .openvpn_lab import COLLECTIONS, TIMEOUT, VPN, OpenVpnLab, make_pki
+from .openvpn_lab import COLLECTIONS, RUN, TIMEOUT, VPN, OpenVpnLab
 from .world import sh
-
-RUN = Path("/run/clustered-openvpn")
-_numbers = count()
-
-
-@pytest.fixture(scope="module")
-def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("pki")
-    make_pki(directory)
-    return directory
-
-
-@pytest.fixture
-def lab(pki: Path) -> t.Iterator[OpenVpnLab]:
-    made = OpenVpnLab(f"o{os.getpid() % 10000}x{next(_numbers)}", pki)
-    try:
-        yield made
-    finally:
-        made.remove()
-        assert made.prefix not in sh("ip netns list"), "a namespace is left over, of a trial perhaps"
-        assert not list(RUN.glob(f"*{made.prefix}*")), "the run directory is not clean"
 
 
 def only(result: dict[str, t.Any]) -> dict[str, t.Any]:
