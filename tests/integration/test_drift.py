@@ -231,8 +231,8 @@ def drifting(request: pytest.FixtureRequest) -> t.Iterator[Drifting]:
         assert made.wrong() == []
         yield made
     finally:
-        for echo in built.echoes.values() if built is not None else ():
-            echo.stop()
+        if built is not None:
+            built.stop()
         world.remove()
 
 

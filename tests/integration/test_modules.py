@@ -12,6 +12,7 @@ import typing as t
 
 import pytest
 
+from .served import ServedWorld
 from .world import ModuleFailed, World, sh
 
 
@@ -154,7 +155,7 @@ DRIFTS = {
 @pytest.fixture(scope="module")
 def built() -> t.Iterator[Parts]:
     """Built once, and drifting from test to test."""
-    world = World(f"d{os.getpid() % 10000}")
+    world = ServedWorld(f"d{os.getpid() % 10000}")
     try:
         parts = Parts(world)
         parts.run()

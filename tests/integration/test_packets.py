@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import socket
 import struct
@@ -19,7 +20,7 @@ import pytest
 from ansible_collections.clustered.openvpn.plugins.filter.cluster import bucket, bucket_member, cluster_layout
 
 from .packets import checksum, ip_header, packet_socket
-from .served import differences, differences_at_last, states_of
+from .served import ServedWorld, differences, differences_at_last, states_of
 from .world import Echo, ModuleFailed, World, ask_tcp, ask_udp, sh, within
 
 PORT = 1194
@@ -90,6 +91,11 @@ class Built:
         for name in self.names:
             self.echoes[name] = Echo(name, self.layout["cluster"]["address"], PORT)
 
+    def stop(self) -> None:
+        """End them."""
+        while self.echoes:
+            self.echoes.popitem()[1].stop()
+
     def owner(self, client: str) -> str | None:
         """The member that the filter predicts."""
         return bucket_member(client, self.owners, 256, 0x1234)
@@ -98,17 +104,34 @@ class Built:
 FORMS = [(uplink, distribution) for uplink in ("routed", "bridged") for distribution in ("steer", "flood")]
 
 
-@pytest.fixture(params=FORMS, ids="-".join)
-def cluster(world: World, request: pytest.FixtureRequest) -> t.Iterator[Built]:
-    """Three members and 24 clients."""
+CLIENTS = 12
+
+
+@pytest.fixture(scope="module", params=FORMS, ids="-".join)
+def shared(request: pytest.FixtureRequest) -> t.Iterator[Built]:
+    """Three members and their clients, for all tests of a form."""
     uplink, distribution = request.param
-    world.lan(24, bridged=uplink == "bridged")
-    built = Built(world, 3, distribution=distribution, uplink=uplink)
-    built.build()
-    built.serve()
-    yield built
-    for echo in built.echoes.values():
-        echo.stop()
+    world = ServedWorld(f"p{os.getpid() % 10000}{uplink[0]}{distribution[0]}")
+    built = None
+    try:
+        world.lan(CLIENTS, bridged=uplink == "bridged")
+        built = Built(world, 3, distribution=distribution, uplink=uplink)
+        built.build()
+        built.serve()
+        yield built
+    finally:
+        if built is not None:
+            built.stop()
+        world.remove()
+
+
+@pytest.fixture
+def cluster(shared: Built) -> t.Iterator[Built]:
+    """As it was built, whatever the test before has done to it."""
+    yield shared
+    if any(shared.build()):
+        shared.stop()
+        shared.serve()
 
 
 def client_address(i: int) -> str:
@@ -118,7 +141,7 @@ def client_address(i: int) -> str:
 
 def clients_of(built: Built) -> list[tuple[str, str]]:
     """(namespace, address) of every client."""
-    return [(built.world.name(f"c{i + 1}"), client_address(i)) for i in range(24)]
+    return [(built.world.name(f"c{i + 1}"), client_address(i)) for i in range(CLIENTS)]
 
 
 def test_every_client_is_served_by_the_member_that_the_filter_predicts(cluster: Built) -> None:
@@ -172,8 +195,12 @@ def test_a_deleted_member_takes_only_its_own_clients_with_it(cluster: Built) -> 
     sh(f"ip netns del {dead}")
     for netns, _address in clients_of(cluster):
         sh("ip neigh flush all", netns)
-    outage = {address for netns, address in clients_of(cluster) if ask_udp(netns, ADDRESS, PORT, timeout=0.3) == []}
-    assert outage == {address for _netns, address in clients_of(cluster) if cluster.owner(address) == dead}
+    for netns, address in clients_of(cluster):
+        owner = cluster.owner(address)
+        if owner == dead:
+            assert ask_udp(netns, ADDRESS, PORT, timeout=0.3) == []
+        else:
+            assert ask_udp(netns, ADDRESS, PORT) == [owner]
     for netns, _address in clients_of(cluster):
         assert "lladdr" in sh(f"ip neigh show {ADDRESS}", netns), "ARP is answered for everybody"
 
@@ -221,8 +248,7 @@ def test_on_a_lan_the_address_has_one_mac_and_one_answer(world: World, distribut
         assert answer in sh(f"ip neigh show {ADDRESS}", client)
         assert sh(f"ip neigh show {ADDRESS}", world.name("c2")) == ""
     finally:
-        for echo in built.echoes.values():
-            echo.stop()
+        built.stop()
 
 
 def received(sock: socket.socket) -> t.Iterator[bytes]:
@@ -235,7 +261,7 @@ def received(sock: socket.socket) -> t.Iterator[bytes]:
 def test_an_icmp_error_reaches_the_member_of_the_client_that_it_is_about(cluster: Built) -> None:
     """A router tells ADDRESS that its packet to a client was too big: the client's member must hear it."""
     router = cluster.world.name("c1")
-    for i in (2, 5, 9, 17):
+    for i in (2, 5, 9, 11):
         owner = t.cast(str, cluster.owner(client_address(i)))
         learn_path_mtu(router, client_address(i), mtu=1300)
         knowing = [n for n in cluster.names if "mtu 1300" in sh(f"ip route get {client_address(i)}", n)]
@@ -258,7 +284,7 @@ def test_buckets_move_while_traffic_flows_and_nothing_is_lost(cluster: Built) ->
     second = next(n for n in cluster.names if n != first)
     nodes = {n["netns"]: n for n in cluster.layout["nodes"]}
     common = {"name": "vpn", **cluster.layout["cluster"]}
-    ping = ["nsenter", f"--net=/run/netns/{client}", "ping", "-q", "-i", "0.002", "-c", "2000", "-W", "2", ADDRESS]
+    ping = ["nsenter", f"--net=/run/netns/{client}", "ping", "-q", "-i", "0.002", "-c", "1000", "-W", "2", ADDRESS]
     with subprocess.Popen(ping, stdout=subprocess.PIPE, text=True) as flood:
         for owner in (second, first, second):
             other = first if owner == second else second
@@ -271,7 +297,7 @@ def test_buckets_move_while_traffic_flows_and_nothing_is_lost(cluster: Built) ->
     received = int(output.split(" received", maxsplit=1)[0].split()[-1])
     # In a flood both take a packet that comes between "accept" and "release", so there are answers twice; and where
     # the machine is busy its backlog loses some of the frames that a flood multiplies: 2 of 2000 were seen.
-    assert received == 2000 if common["distribution"] == "steer" else received >= 1980
+    assert received == 1000 if common["distribution"] == "steer" else received >= 980
     released = world.module("clusterip", nodes=[{**nodes[first], "local_nodes": [number]}], claims="release", **common)
     assert not released["changed"], "a bucket is not taken from somebody who is not named"
     assert world.module("clusterip", nodes=[{**nodes[second], "local_nodes": [number]}], claims="release", **common)[
@@ -314,14 +340,13 @@ def test_two_clusters_on_one_host_do_not_disturb_each_other(world: World) -> Non
         assert ask_udp(world.name("c1"), ADDRESS, PORT) == [one.owner(client_address(0))]
     finally:
         for built in (one, two):
-            for echo in built.echoes.values():
-                echo.stop()
+            built.stop()
 
 
 @pytest.mark.parametrize(("uplink", "distribution"), FORMS)
 def test_a_second_service_address_of_ipv6(world: World, uplink: str, distribution: str) -> None:
     """The same cluster under both: two claims of one name."""
-    address, clients = "2001:db8::10", world.lan(12, bridged=uplink == "bridged")
+    address, clients = "2001:db8::10", world.lan(6, bridged=uplink == "bridged")
     lan = "nic0" if uplink == "routed" else "br-lan"
     for i, netns in enumerate([world.host, *clients]):
         sh(f"ip -n {netns} addr add 2001:db8::{100 + i}/64 nodad dev {'eth0' if i else lan}")
@@ -357,7 +382,8 @@ def test_a_second_service_address_of_ipv6(world: World, uplink: str, distributio
         assert built.build() == [False] * 4
         assert set(world.module("clusterip_info")["clusters"]) == {"vpn"}
     finally:
-        for echo in [*echoes, *built.echoes.values()]:
+        built.stop()
+        for echo in echoes:
             echo.stop()
 
 
