@@ -15,6 +15,8 @@ export PACKAGES ?= tools/packages.txt
 collection := .cache/collections/ansible_collections/clustered/openvpn
 # What a test starts must find the collection too.
 importable := PYTHONPATH=$(CURDIR)/.cache/collections
+# Two files at a time, in the order that tests/integration/conftest.py gives them.
+at_once := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 # antsibull leaves a log in the home directory.
 at_home := HOME=$(CURDIR)/.cache/home
 lints := lint-ansible lint-yaml lint-python lint-types lint-shell lint-docs lint-changelog
@@ -30,7 +32,7 @@ demo: setup ## build a cluster on this machine and let real clients use it (root
 	@demo/run
 
 test: setup ## all of: lint unit sanity build integration demo (root)
-	@tools/stages --count lint unit sanity build integration demo-test
+	@tools/stages --count lint,unit,sanity,demo-test build integration
 
 lint: setup ## Ansible, YAML, Python, types, shell, docs and changelog
 	@tools/stages $(lints)
@@ -43,7 +45,7 @@ sanity: setup ## ansible-test sanity
 
 integration: setup ## tests on the real kernel, in namespaces of their own (root)
 	@[ "$$(id -u)" -eq 0 ] || { echo "make integration: network namespaces need root" >&2; exit 1; }
-	$(importable) pytest tests/integration --ignore tests/integration/test_honest_steps.py
+	$(importable) pytest $(at_once) tests/integration --ignore tests/integration/test_honest_steps.py
 	$(importable) MODULE_PYTHON=/usr/bin/python3 pytest tests/integration/test_modules.py
 
 lab: setup ## tests of the lab: hosts with systemd on this machine, see tests/lab/README.md (root)
@@ -54,7 +56,9 @@ molecule: setup ## every role on hosts of the lab, see molecule/README.md (root;
 	@[ "$$(id -u)" -eq 0 ] || { echo "make molecule: namespaces and containers need root" >&2; exit 1; }
 	molecule $(or $(COMMAND),test) --no-command-borders $(if $(SCENARIO),--scenario-name $(SCENARIO),--all) </dev/null
 
-explore: setup ## do the printed steps lie? random topologies (root; TOPOLOGIES=100); it still finds rare orders of steps that need a second run
+explore: setup ## random topologies, kills and input (root; TOPOLOGIES=100 KILLS=200 EXAMPLES=2000); it still finds rare orders of steps that need a second run
+	$(importable) KILLS=$${KILLS:-200} pytest tests/integration/test_killed.py
+	$(importable) EXAMPLES=$${EXAMPLES:-2000} pytest tests/integration/test_bad_input.py -k whatever
 	$(importable) TOPOLOGIES=$${TOPOLOGIES:-40} pytest tests/integration/test_honest_steps.py
 
 build: setup ## the archive that ansible-galaxy installs, in .cache/build
