@@ -125,7 +125,7 @@ _PORT_KEYS = (
     *("flood", "learning", "hairpin", "guard", "fastleave", "mcast_flood", "bcast_flood", "isolated"),
     *("neigh_suppress", "mcast_to_unicast", "cost", "priority", "locked"),
 )
-_SHOW = """
+SHOW = """
 ip -j -d addr; echo; ip -j -d -4 route show table all; echo; ip -j -d -6 route show table all; echo
 ip -j neigh show nud permanent; echo; ip -j neigh show proxy; echo; bridge -j fdb; echo
 cd /proc/sys/net && grep -rHs . ipv4/conf ipv6/conf ipv4/neigh ipv6/neigh ipv4/ip_forward ipv4/ping_group_range
@@ -137,16 +137,17 @@ def states_of(netnses: t.Iterable[str], macs: t.Collection[str] = ()) -> State:
     """All there is in these namespaces, a line each. C(macs): the addresses that count; others are the kernel's."""
     running = {
         netns: subprocess.Popen(
-            ["nsenter", f"--net=/run/netns/{netns}", "bash", "-c", _SHOW], stdout=subprocess.PIPE, text=True
+            ["nsenter", f"--net=/run/netns/{netns}", "bash", "-c", SHOW], stdout=subprocess.PIPE, text=True
         )
         for netns in netnses
     }
     shown = {netns: process.communicate(timeout=30)[0] for netns, process in running.items()}
     assert not any(process.returncode for process in running.values())
-    return {netns: _lines(text, macs) for netns, text in shown.items()}
+    return {netns: lines_of(text, macs) for netns, text in shown.items()}
 
 
-def _lines(shown: str, macs: t.Collection[str]) -> list[str]:
+def lines_of(shown: str, macs: t.Collection[str]) -> list[str]:
+    """What SHOW said in a namespace, a line each."""
     decoder = json.JSONDecoder()
     lists = []
     for _list in range(6):

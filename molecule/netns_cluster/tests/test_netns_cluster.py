@@ -15,7 +15,7 @@ from testinfra.host import Host
 from ansible_collections.clustered.openvpn.plugins.filter.cluster import bucket_member
 
 if t.TYPE_CHECKING:
-    from conftest import Client
+    from lab.client import Client
 
 MEMBERS = ["vpn1", "vpn2", "vpn3"]
 INSTANCES = [("udp", "udp", 1194), ("tcp", "tcp", 443)]

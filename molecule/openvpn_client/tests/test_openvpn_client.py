@@ -13,7 +13,7 @@ from pathlib import Path
 from testinfra.host import Host
 
 if t.TYPE_CHECKING:
-    from conftest import Client
+    from lab.client import Client
 
 testinfra_hosts = ["ansible://h2"]
 

@@ -13,7 +13,7 @@ import pytest
 from testinfra.host import Host
 
 if t.TYPE_CHECKING:
-    from conftest import Client
+    from lab.client import Client
 
 SERVERS = [("office-udp", "udp", 1194, "10.8.0.1"), ("office-tcp", "tcp", 443, "10.8.1.1")]
 
