@@ -30,6 +30,7 @@ from ansible_collections.clustered.openvpn.plugins.module_utils._params import P
 from ansible_collections.clustered.openvpn.plugins.module_utils._supervisor_systemd import SystemdSupervisor
 
 MANIFESTS = "/etc/clustered-openvpn"
+DAMAGED = 78  # the exit status: EX_CONFIG of sysexits.h
 
 # What the modules' argument specs fill in, where a layout leaves it out.
 BRIDGE = {"exclusive": True, "mcast_snooping": False, "flood": True, "learning": True}
@@ -41,6 +42,21 @@ Part = tuple[t.Callable[..., _parts.Planned], t.Any]
 
 class RestoreError(Exception):
     """What the administrator is told."""
+
+
+class DamagedError(RestoreError):
+    """The desired state cannot be read: trying again is of no use."""
+
+
+def read(path: str) -> Manifest:
+    """The desired state. Raises DamagedError."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            manifest = json.load(file)
+        _tried = parts_of(manifest, True), manifest["servers"]
+    except (ValueError, LookupError, TypeError, AttributeError) as exc:
+        raise DamagedError(f"{path} is damaged ({type(exc).__name__}: {exc}): remove it, and run the role") from exc
+    return manifest
 
 
 def parts_of(manifest: Manifest, present: bool) -> list[Part]:
@@ -154,14 +170,12 @@ def main(args: t.Sequence[str]) -> int:
     parser.add_argument("name", metavar="NAME", help="the cluster's name")
     given = parser.parse_args(args)
     try:
-        with open(f"{MANIFESTS}/{_cluster.cluster_name('NAME', given.name)}.json", encoding="utf-8") as file:
-            manifest = json.load(file)
-        verbs[given.verb](manifest)
+        verbs[given.verb](read(f"{MANIFESTS}/{_cluster.cluster_name('NAME', given.name)}.json"))
     except (
-        *(RestoreError, ParameterError, OSError, ValueError, KeyError),
+        *(RestoreError, ParameterError, OSError, ValueError),
         *(_kernel.KernelError, _supervisor.SupervisorError),
         _kernel.NetlinkError,  # type: ignore[attr-defined]
     ) as exc:
         sys.stderr.write(f"clustered-openvpn: {given.name}: {exc}\n")
-        return 1
+        return DAMAGED if isinstance(exc, DamagedError) else 1
     return 0

@@ -44,10 +44,13 @@ UNIT_TEXT = f"""{MADE}
 [Unit]
 Description=Network of the OpenVPN cluster %i
 Documentation=file:/etc/clustered-openvpn/%i.json
-# nftables.service flushes all rules when it starts.
+# nftables.service flushes all rules, ours too, when it starts and when it reloads.
+ReloadPropagatedFrom=nftables.service
 After=network-online.target nftables.service systemd-sysctl.service
 Wants=network-online.target
-StartLimitIntervalSec=0
+# The NIC may be late. But the end of the boot waits until this unit is up, or gives up.
+StartLimitIntervalSec=30
+StartLimitBurst=8
 
 [Service]
 Type=oneshot
@@ -57,12 +60,23 @@ ExecReload={PROGRAM} start %i
 ExecStop={PROGRAM} stop %i
 Restart=on-failure
 RestartSec=2s
+RestartPreventExitStatus={_restore.DAMAGED}
 NoNewPrivileges=yes
 CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW CAP_SYS_ADMIN CAP_SYS_PTRACE CAP_DAC_OVERRIDE
-RestrictAddressFamilies=AF_UNIX AF_NETLINK AF_INET AF_INET6
-RestrictRealtime=yes
+DevicePolicy=closed
+IPAddressDeny=any
 LockPersonality=yes
+MemoryDenyWriteExecute=yes
+ProtectClock=yes
+ProtectHostname=yes
+RestrictAddressFamilies=AF_UNIX AF_NETLINK AF_INET AF_INET6
+RestrictNamespaces=net mnt
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
 SystemCallArchitectures=native
+SystemCallFilter=@system-service @mount
+SystemCallFilter=~@privileged @resources
+SystemCallErrorNumber=EPERM
 
 [Install]
 WantedBy=multi-user.target

@@ -135,6 +135,8 @@ class Service:
         """The unit first and running: instances that are tied to one that is not would be stopped."""
         self.files(_service.shared(), _service.shared_there())
         shown = self.shown()
+        if shown.get("ActiveState") == "failed":  # maybe since it was tried too often: that would not be done again
+            self.systemctl("reset-failed", self.unit)
         if shown.get("ActiveState") != "active" or shown.get("UnitFileState") != "enabled":
             self.systemctl("enable", "--now", self.unit)
         self.files(_service.bonds(self._name, units), _service.bonds_there(self._name))

@@ -75,6 +75,15 @@ def test_the_program_stands_alone(tmp_path):
     assert not [path for path in files if path.endswith("_module.py")]
 
 
+@pytest.mark.parametrize("text", ['{"name": ', "[]", "{}", '{"namespaces": 7}'])
+def test_a_damaged_desired_state_is_named_and_not_tried_again(text, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(_restore, "MANIFESTS", str(tmp_path))
+    (tmp_path / "vpn.json").write_text(text)
+    assert _restore.main(["start", "vpn"]) == 78
+    assert f"clustered-openvpn: vpn: {tmp_path}/vpn.json is damaged (" in capsys.readouterr().err
+    assert "RestartPreventExitStatus=78\n" in _service.UNIT_TEXT
+
+
 @pytest.mark.parametrize("there", [{}, {"/a": _service.File("old")}, {"/a": _service.File("x", 0o600)}])
 def test_files_that_differ_are_written_and_others_removed(there):
     wanted = {"/a": _service.File("x"), "/l": _service.File(target="/a")}
@@ -93,4 +102,5 @@ def test_instances_are_tied_to_their_cluster():
 
 def test_the_unit_needs_no_mount_namespace():
     words = ("Protect", "Private", "ReadOnly", "ReadWrite", "Inaccessible", "Bind", "TemporaryFile", "Root", "Mount")
-    assert [x for x in _service.UNIT_TEXT.splitlines() if x.startswith(words)] == []
+    need_none = ["ProtectClock=yes", "ProtectHostname=yes"]
+    assert [x for x in _service.UNIT_TEXT.splitlines() if x.startswith(words)] == need_none
