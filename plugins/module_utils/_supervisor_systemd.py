@@ -30,6 +30,25 @@ UNITS = "/etc/systemd/system"
 DROP_IN = "clustered-openvpn.conf"
 MARK = "# Instance: "  # what the drop-in was made from: so that an instance is known after a reboot
 TASKS = 64  # the process, and the scripts that it starts
+# What no server and no client needs. Their scripts and plugins go without it as well: docs/boot.md.
+HARDENED = """\
+NoNewPrivileges=yes
+LockPersonality=yes
+ProtectClock=yes
+ProtectControlGroups=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+ProtectProc=invisible
+RestrictAddressFamilies=AF_UNIX AF_NETLINK AF_INET AF_INET6
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallErrorNumber=EPERM
+UMask=0027""".splitlines()
 PROPERTIES = ("Id", "LoadState", "ActiveState", "MainPID", "UnitFileState", "NeedDaemonReload")
 
 
@@ -70,6 +89,7 @@ def drop_in_text(instance: Instance, caps: t.Sequence[str], binary: str = OPENVP
         "RuntimeDirectoryMode=0750",
         f"StateDirectory={place}",
         "StateDirectoryMode=0750",
+        *HARDENED,
     ]
     if instance.cpus:
         lines.append(f"CPUAffinity={' '.join(map(str, instance.cpus))}")

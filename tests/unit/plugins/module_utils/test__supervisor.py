@@ -16,6 +16,7 @@ from ansible_collections.clustered.openvpn.plugins.module_utils._instance import
 from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn_config import Config
 from ansible_collections.clustered.openvpn.plugins.module_utils._supervisor_process import tail
 from ansible_collections.clustered.openvpn.plugins.module_utils._supervisor_systemd import (
+    HARDENED,
     drop_in_text,
     hidden_from_unit,
     parse_show,
@@ -52,6 +53,7 @@ RuntimeDirectory=clustered-openvpn/vpn1-udp
 RuntimeDirectoryMode=0750
 StateDirectory=clustered-openvpn/vpn1-udp
 StateDirectoryMode=0750
+{hardened}
 CPUAffinity=0 2
 ExecStart=
 ExecStart=/usr/sbin/openvpn --suppress-timestamps --cd /etc/openvpn/server --config vpn1-udp.conf \
@@ -61,7 +63,7 @@ ExecStart=/usr/sbin/openvpn --suppress-timestamps --cd /etc/openvpn/server --con
 
 def test_drop_in() -> None:
     head, _newline, body = drop_in_text(ONE, ["net_admin", "net_bind_service"]).partition("[Unit]")
-    assert "[Unit]" + body == DROP_IN
+    assert "[Unit]" + body == DROP_IN.format(hardened="\n".join(HARDENED))
     assert head.startswith("# Managed by Ansible")
     assert '"netns": "vpn1"' in head
 
