@@ -154,8 +154,8 @@ options:
   state:
     description:
       - V(present) makes what is missing and repairs what differs.
-      - V(absent) removes the tables, the address, what answers ARP for it, and the route. The host's sysctls become what
-        they were before, as the tables remember them, but for those that another cluster needs.
+      - V(absent) removes the tables, the address, what answers ARP for it, and the route. The host's sysctls become
+        what they were before, as the tables remember them, but for those that another cluster needs.
     type: str
     choices: [present, absent]
     default: present
