@@ -375,16 +375,14 @@ BRIDGED: dict[str, t.Any] = {
 
 
 def test_the_uplink_becomes_bridged_and_the_clients_are_served_as_before(site: Site) -> None:
-    before = site.wait_until_served_as_predicted(20)
+    """By servers that were started anew, since there is another route to push: the clients are told."""
     said = site.play("--check", "--diff", netns_cluster_size=3, **BRIDGED).output
     assert "ip link set dev nic0 master br-lan" in said
     site.play(netns_cluster_size=3, **BRIDGED)
     site.assert_settled()
-    after = site.wait_until_served_as_predicted(20)
+    after = site.wait_until_served_as_predicted(30)
     others = [by[0][1].virtual_address for by in after.values()]
     assert [site.through_tunnel(0, address) for address in ["192.0.2.2", *others]] == [True] * (CLIENTS + 1)
-    cids = {name: by[0][1].cid for name, by in before.items()}
-    assert {name: by[0][1].cid for name, by in after.items()} == cids, "the same sessions"
     site.play(netns_cluster_size=2, **BRIDGED)
     assert site.play(netns_cluster_size=2, **BRIDGED).changed_tasks == []
     site.wait_until_served_as_predicted(20)
