@@ -80,6 +80,8 @@ class Cluster:
             self.tool("logs", str(self._logs))
         finally:
             self.tool("down")
+            for client in self.clients:
+                client.disconnect()  # it has ended with the lab
 
     # --- on the host ----------------------------------------------------------------------------------------------
 

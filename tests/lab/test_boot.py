@@ -45,8 +45,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Cluster]:
         made.play()
         yield made
     finally:
-        for client in made.clients:
-            client.disconnect()
         made.remove()
 
 

@@ -63,8 +63,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Cluster]:
         made.connect()
         yield made
     finally:
-        for client in made.clients:
-            client.disconnect()
         made.remove()
 
 
