@@ -25,6 +25,8 @@ from .world import Echo, ModuleFailed, World, ask_tcp, ask_udp, sh, within
 
 PORT = 1194
 ADDRESS = "192.0.2.10"
+# clusterip_info looks into every namespace of the machine, so into those of a test that runs at the same time, too.
+NAME = f"v{os.getpid() % 100000}"
 
 
 class Built:
@@ -34,7 +36,7 @@ class Built:
         self,
         world: World,
         members: int,
-        name: str = "vpn",
+        name: str = NAME,
         address: str = ADDRESS,
         distribution: str = "steer",
         uplink: str = "routed",
@@ -210,7 +212,7 @@ def test_a_deleted_member_takes_only_its_own_clients_with_it(cluster: Built) -> 
         [cluster.owner(address)] for _netns, address in clients_of(cluster)
     ]
     assert cluster.build() == [False] * 4
-    assert world.module("clusterip_info")["clusters"]["vpn"]["unowned"] == []
+    assert world.module("clusterip_info")["clusters"][NAME]["unowned"] == []
 
 
 @pytest.mark.parametrize("distribution", ["steer", "flood"])
@@ -283,7 +285,7 @@ def test_buckets_move_while_traffic_flows_and_nothing_is_lost(cluster: Built) ->
     first = t.cast(str, cluster.owner(client_address(0)))
     second = next(n for n in cluster.names if n != first)
     nodes = {n["netns"]: n for n in cluster.layout["nodes"]}
-    common = {"name": "vpn", **cluster.layout["cluster"]}
+    common = {"name": NAME, **cluster.layout["cluster"]}
     ping = ["nsenter", f"--net=/run/netns/{client}", "ping", "-q", "-i", "0.002", "-c", "1000", "-W", "2", ADDRESS]
     with subprocess.Popen(ping, stdout=subprocess.PIPE, text=True) as flood:
         for owner in (second, first, second):
@@ -304,7 +306,7 @@ def test_buckets_move_while_traffic_flows_and_nothing_is_lost(cluster: Built) ->
         "changed"
     ]
     assert ask_udp(client, ADDRESS, PORT, timeout=0.3) == []
-    assert world.module("clusterip_info")["clusters"]["vpn"]["unowned"] == [number]
+    assert world.module("clusterip_info")["clusters"][NAME]["unowned"] == [number]
 
 
 @pytest.mark.parametrize(("uplink", "distribution"), FORMS)
@@ -315,7 +317,7 @@ def test_absent_leaves_the_host_as_it_was(world: World, uplink: str, distributio
     built.build()
     assert differences(before, states_of([world.host]))
     parts = built.layout
-    world.module("clusterip", name="vpn", nodes=parts["nodes"], **parts["cluster"], state="absent")
+    world.module("clusterip", name=NAME, nodes=parts["nodes"], **parts["cluster"], state="absent")
     world.module("bridge", bridges=parts["bridges"], state="absent")
     world.module("veth", veths=parts["veths"], state="absent")
     world.module("netns", namespaces=parts["namespaces"], state="absent")
@@ -357,7 +359,7 @@ def test_a_second_service_address_of_ipv6(world: World, uplink: str, distributio
             veth["peer"]["addresses"].append(f"2001:db8::{11 + i}/64")
     built.build()
     common = {k: v for k, v in built.layout["cluster"].items() if k != "clustermac"}
-    six = {**common, "address": address, "name": "vpn", "nodes": built.layout["nodes"]}
+    six = {**common, "address": address, "name": NAME, "nodes": built.layout["nodes"]}
     assert world.module("clusterip", **six)["changed"]
     assert not world.module("clusterip", **six)["changed"]
     assert built.build() == [False] * 4
@@ -374,13 +376,13 @@ def test_a_second_service_address_of_ipv6(world: World, uplink: str, distributio
         assert ask_tcp(world.host, address, PORT) == built.owner("fd00::1" if uplink == "routed" else "2001:db8::100")
         assert ask_tcp(clients[0], address, PORT + 1, timeout=0.3) is None
         assert "2 received" in sh(f"ping -c 2 -i 0.2 -W 1 {address}", clients[0])
-        assert set(world.module("clusterip_info", name="vpn")["clusters"]) == {"vpn", "vpn.v6"}
+        assert set(world.module("clusterip_info", name=NAME)["clusters"]) == {NAME, f"{NAME}.v6"}
         world.module("clusterip", **six, state="absent")
         assert ask_udp(clients[0], address, PORT, timeout=0.3) == []
         assert ask_udp(clients[0], ADDRESS, PORT) == [built.owner(client_address(0))]
         assert not world.module("clusterip", **six, state="absent")["changed"]
         assert built.build() == [False] * 4
-        assert set(world.module("clusterip_info")["clusters"]) == {"vpn"}
+        assert set(world.module("clusterip_info")["clusters"]) == {NAME}
     finally:
         built.stop()
         for echo in echoes:
