@@ -91,6 +91,14 @@ def table_name(cluster: str, version: int = 4) -> str:
     return f"clustered_openvpn_{cluster}{SIX if version == 6 else ''}"
 
 
+def highest(mac: str) -> str:
+    """A MAC for a port of somebody else's bridge: which takes the lowest of its ports' unless it was given one.
+
+    With another MAC the host would be another neighbour to the LAN, and the bridge's own neighbour entries would go.
+    """
+    return f"fe{mac[2:]}"
+
+
 def cluster_name(parameter: str, value: str) -> str:
     """A name that fits into interface names (br-NAME) and nft identifiers."""
     if not re.match(r"^[a-z][a-z0-9_-]{0,9}\Z", value):

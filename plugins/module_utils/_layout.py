@@ -21,6 +21,7 @@ from ansible_collections.clustered.openvpn.plugins.module_utils._cluster import 
     cluster_name,
     default_clustermac,
     hash_parameters,
+    highest,
 )
 from ansible_collections.clustered.openvpn.plugins.module_utils._lan import (
     PREFIX,
@@ -346,10 +347,11 @@ def _veth(member: Data, place: Lan, instances: list[Data]) -> Data:
             pools = [pool for i in instances for _parameter, pool, _prefix in _pools(i)]
             ours = [pool for pool in pools if pool.version == family.version]
             routes += [{"dst": str(pool), "via": str(family.host)} for pool in ours]
-    # The bridge of the LAN would take a smaller MTU of its ports.
+    # The bridge of the LAN would take a smaller MTU of its ports, and the lowest of their MACs.
     mtu = {"mtu": place.mtu} if place.mtu else {}
     return {
         "name": _host_end(member),
+        **({"mac": highest(member["mac"])} if place.uplink == "bridged" else {}),
         **mtu,
         "peer": {
             "name": "eth0",

@@ -15,7 +15,7 @@ import typing as t
 
 from ansible_collections.clustered.openvpn.plugins.module_utils import _params as p
 from ansible_collections.clustered.openvpn.plugins.module_utils import _uplink
-from ansible_collections.clustered.openvpn.plugins.module_utils._cluster import Cluster
+from ansible_collections.clustered.openvpn.plugins.module_utils._cluster import Cluster, highest
 from ansible_collections.clustered.openvpn.plugins.module_utils._observed import (
     RTPROT_CLUSTERIP,
     Link,
@@ -59,8 +59,8 @@ def plan_host(cluster: Cluster, view: View) -> list[Step]:
     port = view.links.get(name)
     steps = plan_sysctls("", _uplink.host_sysctls(cluster), view)
     if port is None:
-        # With the bridge's MTU, or the bridge would take that of its new port.
-        pair: dict[str, t.Any] = {"dev": name, "mac": None, "mtu": bridge.mtu}
+        # With the bridge's MTU, or the bridge would take that of its new port; and its MAC, if that were lower.
+        pair: dict[str, t.Any] = {"dev": name, "mac": highest(cluster.routed_mac), "mtu": bridge.mtu}
         steps.append(step("veth_add", "", **pair, peer=other, peer_netns=None, peer_mac=None, peer_mtu=bridge.mtu))
         port = Link(name, "veth")
     if port.kind != "veth":

@@ -224,7 +224,9 @@ def test_on_a_lan_the_address_has_one_mac_and_one_answer(world: World, distribut
     sh(f"ip link add vm0 type veth peer name eth0 netns {neighbour} && ip link set vm0 master br-lan up", world.host)
     sh("ip link set eth0 up && ip addr add 192.0.2.50/24 dev eth0", neighbour)
     built = Built(world, 3, uplink="bridged", distribution=distribution)
+    mac = sh("ip -br link show br-lan", world.host)
     built.build()
+    assert sh("ip -br link show br-lan", world.host) == mac, "the host is the same neighbour as ever"
     built.serve()
     (answer,) = re.findall("lladdr (02[0-9a-f:]*)", sh(f"ip neigh show {ADDRESS}", world.host))
     try:

@@ -119,8 +119,9 @@ class World:
         if bridged:
             sh(
                 f"ip -n {self.host} addr flush dev nic0"
-                # An address of its own: the lowest of its ports' would change with them, and with it go all neighbours.
-                f" && ip -n {self.host} link add br-lan address 02:00:00:00:aa:02 type bridge mcast_snooping 0"
+                # Low, as those of hardware are: the bridge's is the lowest of its ports', and is to stay the NIC's.
+                f" && ip -n {self.host} link set nic0 address 02:00:00:00:aa:02"
+                f" && ip -n {self.host} link add br-lan type bridge mcast_snooping 0"
                 f" && ip -n {self.host} link set nic0 master br-lan && ip -n {self.host} link set br-lan up"
                 f" && ip -n {self.host} addr add {subnet}.2/24 dev br-lan"
             )

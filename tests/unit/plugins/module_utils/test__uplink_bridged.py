@@ -36,7 +36,7 @@ def test_the_neighbour_entry_by_which_the_bridge_answers_comes_last_and_goes_fir
     assert texts(uplink.plan_host(CLUSTER, host().views[""])) == [
         "sysctl -w net/ipv4/conf/br0/forwarding=1",
         "sysctl -w net/ipv4/conf/br0/send_redirects=0",
-        "ip link add arp-vpn mtu 9000 type veth peer name arpx-vpn mtu 9000",
+        "ip link add arp-vpn address fe:00:c0:00:02:0a mtu 9000 type veth peer name arpx-vpn mtu 9000",
         "ip link set dev arp-vpn master br0",
         "bridge link set dev arp-vpn neigh_suppress on",
         f"bridge fdb replace {MAC} dev arp-vpn master static",
