@@ -145,6 +145,10 @@ class Kernel:
                 process.end()
         return result
 
+    def list_tables(self) -> list[tuple[str, str]]:
+        """Family and name of every nft table of the host."""
+        return _nft.list_tables()
+
     # --- apply -------------------------------------------------------------------------------------------------------
 
     def apply(self, steps: t.Iterable[Step]) -> None:

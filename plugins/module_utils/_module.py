@@ -96,6 +96,9 @@ class EmptyKernel(Kernel):
         del args, kwargs
         return dict.fromkeys(keys)
 
+    def list_tables(self) -> list[tuple[str, str]]:
+        return []
+
 
 class WithoutNft(Kernel):
     """A host that has no tables, because it has no program to make them."""
@@ -110,3 +113,6 @@ class WithoutNft(Kernel):
             "the program 'nft' is missing: install the package nftables (check mode: taken as done by an earlier task)"
         )
         return dict.fromkeys(keys)
+
+    def list_tables(self) -> list[tuple[str, str]]:
+        return []

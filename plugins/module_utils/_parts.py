@@ -17,7 +17,6 @@ from ansible_collections.clustered.openvpn.plugins.module_utils import (
     _bridges,
     _cluster,
     _clusterip,
-    _nft,
     _topology,
     _uplink,
     _uplink_bridged,
@@ -78,6 +77,6 @@ def clusterip(kernel: Kernel, cluster: _cluster.Cluster, present: bool) -> Plann
 def _elsewhere(kernel: Kernel, cluster: _cluster.Cluster) -> dict[str, str]:
     """The host's sysctls that its other clusters have changed, and what they were before."""
     prefix = _cluster.table_name("")
-    tables = {t for f, t in _nft.list_tables() if f == "netdev" and t.startswith(prefix) and t != cluster.table}
+    tables = {t for f, t in kernel.list_tables() if f == "netdev" and t.startswith(prefix) and t != cluster.table}
     listings = kernel.tables([("", "netdev", table) for table in sorted(tables)], {"": View("", True)})
     return {key: value for listing in listings.values() for key, value in nftables.before_in(listing).items()}

@@ -133,7 +133,7 @@ def test_a_module_that_is_killed_leaves_a_change_that_is_complete(world: ServedW
     killed = 0
     for i in range(10):
         try:
-            world.module("bridge_uplink", **TAKEN, deadline=time.monotonic() + 0.05 + i * 0.03)
+            world.module("bridge_uplink", **TAKEN, deadline=time.monotonic() + i * 0.02)
         except Killed:
             killed += 1
         world.module("bridge_uplink", **TAKEN)

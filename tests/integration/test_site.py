@@ -375,11 +375,16 @@ BRIDGED: dict[str, t.Any] = {
 
 
 def test_the_uplink_becomes_bridged_and_the_clients_are_served_as_before(site: Site) -> None:
-    """By servers that were started anew, since there is another route to push: the clients are told."""
+    """By servers that were started anew, since there is another route to push.
+
+    The former address is gone by then, so nobody is told: clients notice by their ping-restart, and here at once.
+    """
     said = site.play("--check", "--diff", netns_cluster_size=3, **BRIDGED).output
     assert "ip link set dev nic0 master br-lan" in said
     site.play(netns_cluster_size=3, **BRIDGED)
     site.assert_settled()
+    for client in site.clients:
+        client.send_signal(signal.SIGUSR1)
     after = site.wait_until_served_as_predicted(30)
     others = [by[0][1].virtual_address for by in after.values()]
     assert [site.through_tunnel(0, address) for address in ["192.0.2.2", *others]] == [True] * (CLIENTS + 1)
