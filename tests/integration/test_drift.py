@@ -161,7 +161,10 @@ class Drifting:
     def wrong(self) -> list[str]:
         """The clients that are not served by the member that the filter predicts, by it alone."""
         owners = [self.built.owner(client_address(i)) for i in range(CLIENTS)]
-        found = [f"c{i + 1} by UDP: {a} instead of {o}" for i, (a, o) in enumerate(zip(self.ask(), owners)) if a != [o]]
+        answers = self.ask()
+        if [] in answers:  # a busy machine's backlog may lose one of the frames that a flood multiplies
+            answers = self.ask()
+        found = [f"c{i + 1} by UDP: {a} instead of {o}" for i, (a, o) in enumerate(zip(answers, owners)) if a != [o]]
         netns, owner = self.world.name("c1"), self.built.owner(client_address(0))
         if (answer := ask_tcp(netns, ADDRESS, PORT)) != owner:
             found.append(f"c1 by TCP: {answer} instead of {owner}")

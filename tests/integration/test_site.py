@@ -344,6 +344,7 @@ def test_a_second_cluster_on_the_host_disturbs_nobody(site: Site) -> None:
     before, dumped, files_before = site.wait_until_served_as_predicted(20), dump(site), contents(site)
     second: dict[str, t.Any] = {
         "netns_cluster_pki": True,
+        "pki_directory": str(site.tmp / "second"),  # the authority is named after its cluster
         "netns_cluster_name": f"u{site.name[1:]}",
         "netns_cluster_address": "192.0.2.20",
         "netns_cluster_internal_network": "10.251.0.0/22",
