@@ -16,71 +16,24 @@ from ansible_collections.clustered.openvpn.plugins.module_utils import _layout
 from ansible_collections.clustered.openvpn.plugins.module_utils._bridges import bridges_from
 from ansible_collections.clustered.openvpn.plugins.module_utils._cluster import cluster_from
 from ansible_collections.clustered.openvpn.plugins.module_utils._params import ParameterError
-from ansible_collections.clustered.openvpn.plugins.module_utils._topology import (
-    namespaces_from,
-    veths_from,
+from ansible_collections.clustered.openvpn.plugins.module_utils._topology import namespaces_from, veths_from
+from ansible_collections.clustered.openvpn.tests.unit.plugins.module_utils.layouts import (
+    ADDRESS_IPV6,
+    INSTANCES,
+    INTERNAL_IPV6,
+    MEMBERS,
+    NOTHING,
+    SIX,
+    TCP,
+    UDP,
+    UDP_IPV6,
+    layout,
+    members,
 )
-
-UDP = {"name": "udp", "protocol": "udp", "port": 1194, "pool": "10.8.0.0/16"}
-TCP = {"name": "tcp", "protocol": "tcp", "port": 443, "pool": "10.9.0.0/16"}
-NOTHING = {"clusters": [], "servers": [], "in_the_way": [], "veths": [], "namespaces": [], "bridges": []}
-NOTHING |= {"former_bridges": [], "left": []}
-
-
-INTERNAL_IPV6 = "fd9b:6c1e:4f02::/64"
-UDP_IPV6 = {**UDP, "pool_ipv6": "fd12:3456:789a::/56"}
-TCP_IPV6 = {**TCP, "pool_ipv6": "fd12:3456:789a:100::/56"}
-SIX = {"ipv6_address": "2001:db8::10", "instances": [UDP_IPV6, TCP_IPV6]}
-
-
-def wanted(**changes):
-    return {
-        "name": "vpn",
-        "address": "192.0.2.10",
-        "interface": "eth0",
-        "members": [],
-        "size": 3,
-        "cores": 2,
-        "pin": False,
-        "instances": [UDP, TCP],
-        "slice_prefix": 24,
-        "internal_network": "10.255.0.0/22",
-        "ipv6_address": "",
-        "ipv6_internal_network": INTERNAL_IPV6,
-        "total_nodes": 256,
-        "hash_init": 0,
-        "clustermac": "",
-        **changes,
-    }
-
-
-def members(*numbers, **weights):
-    return [{"name": f"vpn{n}", "weight": weights.get(f"vpn{n}", 1)} for n in numbers]
-
-
-def layout(previous=None, **changes):
-    """A layout after another, which was kept as JSON meanwhile."""
-    return _layout.layout(wanted(**changes), json.loads(json.dumps(previous)))
-
-
-def names(items):
-    return {item["name"] for item in items}
 
 
 def slices(result, key="network"):
     return {s["name"]: ipaddress.ip_network(s[key]) for s in result["servers"] if key in s}
-
-
-MEMBERS = st.lists(
-    st.builds(
-        lambda n, weight: {"name": f"vpn{n}", "weight": weight}, st.integers(1, 255), st.sampled_from([1, 1, 1, 2, 4])
-    ),
-    min_size=1,
-    max_size=6,
-    unique_by=lambda m: m["name"],
-)
-INSTANCES = st.sampled_from([[UDP], [TCP], [UDP, TCP], [UDP_IPV6], [UDP_IPV6, TCP_IPV6]])
-ADDRESS_IPV6 = st.sampled_from(["", "2001:db8::10"])
 
 
 @given(MEMBERS, INSTANCES)
@@ -104,49 +57,6 @@ def test_slices_are_disjoint_and_stay_when_members_come_and_go(before, after, in
         pool = next(i.get(pool_key) for i in instances if i["protocol"] == server["protocol"])
         assert (key in server) == bool(pool)
         assert not pool or every[server["name"]].subnet_of(ipaddress.ip_network(pool))
-
-
-@given(MEMBERS, MEMBERS, INSTANCES, INSTANCES, st.booleans())
-def test_retired_is_all_that_was_and_is_not_wanted_until_it_is_taken_down(before, after, old, new, taken_down):
-    first = layout(members=before, instances=old)
-    second = layout(first, members=after, instances=new)
-    for kind in ("servers", "veths", "namespaces"):
-        assert names(second["retired"][kind]) == names(first[kind]) - names(second[kind])
-        assert all(item in first[kind] for item in second["retired"][kind])
-    third = layout({**second, "retired": NOTHING} if taken_down else second, members=after, instances=new)
-    assert third["retired"] == (NOTHING if taken_down else second["retired"])
-    # Who comes back is no longer to be taken down.
-    back = layout(second, members=before, instances=old)
-    assert not names(back["retired"]["namespaces"]) & names(first["namespaces"])
-
-
-def test_a_member_that_goes_is_on_the_bridge_until_it_is_taken_down():
-    first = layout(members=members(1, 2), instances=[UDP])
-    facts = {"interfaces": ["lo", "eth0", "br-vpn", "ve-vpn1", "ve-vpn2"]}
-    second = layout(first, members=members(1), instances=[UDP], facts=facts)
-    (joined,), (final,) = second["retired"]["bridges"], second["bridges"]
-    (was,) = first["bridges"]
-    for part in ("ports", "fdb", "routes"):
-        assert sorted(map(str, joined[part])) == sorted(map(str, was[part]))
-        assert len(final[part]) == 1
-    again = layout(json.loads(json.dumps(second)), members=members(1), instances=[UDP], facts=facts)
-    assert again == second, "a run that ended half-way"
-    gone = layout(
-        second, members=members(1), instances=[UDP], facts={"interfaces": ["lo", "eth0", "br-vpn", "ve-vpn1"]}
-    )
-    assert gone["retired"]["bridges"] == [], "its link was removed already"
-
-
-@pytest.mark.parametrize("change", [{"address": "192.0.2.11"}, {"interface": "eth2"}])
-def test_a_former_service_address_is_to_be_taken_away(change):
-    first = layout(members=members(1))
-    second = layout(first, members=members(1), **change)
-    assert second["retired"]["clusters"] == [{**first["cluster"], "nodes": first["nodes"]}]
-    assert layout(second, members=members(1), **change)["retired"] == second["retired"]
-    third = layout(second, members=members(1), address="192.0.2.12")
-    assert len(third["retired"]["clusters"]) == 2, "none is forgotten, whatever happens between"
-    done = {**second, "retired": NOTHING}
-    assert layout(done, members=members(1), **change)["retired"] == NOTHING
 
 
 @given(MEMBERS, INSTANCES, ADDRESS_IPV6)
@@ -217,113 +127,6 @@ def test_a_layout_in_full():
         "device": "tun-udp",
     }
     assert result["push"] == ["route 10.8.0.0 255.255.0.0", "route 10.255.0.1 255.255.255.255"]
-
-
-def test_a_layout_with_ipv6_has_all_that_one_without_it_has():
-    four, six = layout(members=members(1, 7)), layout(members=members(1, 7), **SIX)
-    assert six["addresses"] == [
-        {"address": "192.0.2.10", "clustermac": "03:00:c0:00:02:0a"},
-        {"address": "2001:db8::10", "clustermac": "03:06:00:00:00:10"},
-    ]
-    assert six["cluster"] == {**four["cluster"], "forward_ipv6": True}
-    assert [m["ipv6_address"] for m in six["members"]] == ["fd9b:6c1e:4f02::b", "fd9b:6c1e:4f02::11"]
-    assert six["namespaces"][0]["sysctls"]["net.ipv6.conf.all.forwarding"] == "1"
-    assert not any("ipv6" in key for key in four["namespaces"][0]["sysctls"])
-    peer = six["veths"][0]["peer"]
-    assert peer["addresses"] == ["10.255.0.11/22", "fd9b:6c1e:4f02::b/64"]
-    assert peer["routes"] == [{"dst": "default", "via": "10.255.0.1"}, {"dst": "default", "via": "fd9b:6c1e:4f02::1"}]
-    bridge = six["bridges"][0]
-    assert bridge["addresses"] == ["10.255.0.1/22", "fd9b:6c1e:4f02::1/64"]
-    assert [r for r in bridge["routes"] if r not in four["bridges"][0]["routes"]] == [
-        {"dst": "fd12:3456:789a::/64", "via": "fd9b:6c1e:4f02::b"},
-        {"dst": "fd12:3456:789a:100::/64", "via": "fd9b:6c1e:4f02::b"},
-        {"dst": "fd12:3456:789a:6::/64", "via": "fd9b:6c1e:4f02::11"},
-        {"dst": "fd12:3456:789a:106::/64", "via": "fd9b:6c1e:4f02::11"},
-    ]
-    pushed = [
-        'push "route-ipv6 fd12:3456:789a::/56"',
-        'push "route-ipv6 fd12:3456:789a:100::/56"',
-        'push "route-ipv6 fd9b:6c1e:4f02::1/128"',
-    ]
-    was = {k: v for k, v in four["servers"][0].items() if k != "local"}
-    assert six["servers"][0] == {
-        **was,
-        "dual_stack": True,
-        "network_ipv6": "fd12:3456:789a::/64",
-        "extra_options": pushed,
-    }
-    assert six["push"] == four["push"]
-
-
-def test_ipv6_in_the_tunnels_alone():
-    result = layout(members=members(1), instances=[UDP_IPV6, TCP])
-    assert [one["address"] for one in result["addresses"]] == ["192.0.2.10"]
-    udp, tcp = result["servers"]
-    assert udp["local"] == tcp["local"] == "192.0.2.10"
-    assert "network_ipv6" in udp
-    assert "extra_options" not in tcp, "its clients could not take a route of IPv6"
-    assert result["bridges"][0]["addresses"][1] == "fd9b:6c1e:4f02::1/64"
-
-
-def test_a_former_ipv6_address_is_to_be_taken_away():
-    first = layout(members=members(1), **SIX)
-    held = {**first["cluster"], **first["addresses"][1], "nodes": first["nodes"]}
-    changed = layout(first, members=members(1), **{**SIX, "ipv6_address": "2001:db8::11"})
-    assert changed["retired"]["clusters"] == [held]
-    without = layout(changed, members=members(1))
-    assert without["retired"]["clusters"] == [
-        held,
-        {**held, **changed["addresses"][1], "nodes": changed["nodes"]},
-    ]
-    back = layout(without, members=members(1), **SIX)
-    assert [c["address"] for c in back["retired"]["clusters"]] == ["2001:db8::11"]
-
-
-def test_a_member_that_goes_together_with_ipv6_has_no_route_of_it():
-    first = layout(members=members(1, 2), instances=[UDP_IPV6])
-    facts = {"interfaces": ["lo", "eth0", "br-vpn", "ve-vpn1", "ve-vpn2"]}
-    second = layout(first, members=members(1), instances=[UDP], facts=facts)
-    (joined,) = second["retired"]["bridges"]
-    assert [r["dst"] for r in joined["routes"]] == ["10.8.0.0/24", "10.8.1.0/24"]
-
-
-def test_ipv6_comes_to_a_layout_that_knew_none():
-    first = layout(members=members(1))
-    del first["addresses"], first["cluster"]["forward_ipv6"]
-    assert layout(first, members=members(1), **SIX)["retired"] == NOTHING
-
-
-FACTS = {
-    "interfaces": ["lo", "eth0", "eth1.5"],
-    "lo": {"ipv4": {"address": "127.0.0.1", "netmask": "255.0.0.0"}, "ipv6": [{"address": "::1", "prefix": "128"}]},
-    "eth0": {"ipv6": [{"address": "2001:db8::2", "prefix": "64"}, {"address": "fe80::1", "prefix": "64"}]},
-    "eth1.5": {"ipv6": [{"address": "fd12:3456:789a:ff::1", "prefix": "64"}]},
-}
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"ipv6_address": "2001:db8::2"}, "ipv6_address: '2001:db8::2': eth0 carries it"),
-        (
-            {"instances": [UDP_IPV6]},
-            "instances[udp].pool_ipv6: 'fd12:3456:789a::/56': overlaps fd12:3456:789a:ff::1/64 of eth1.5",
-        ),
-        (
-            {"ipv6_address": "2001:db8::10", "ipv6_internal_network": "2001:db8:0:0:8000::/66"},
-            "ipv6_internal_network: '2001:db8:0:0:8000::/66': overlaps 2001:db8::2/64 of eth0",
-        ),
-        (
-            {"ipv6_address": "2001:db8::10", "facts": {"interfaces": ["lo", "eth0"]}},
-            f"ipv6_internal_network: '{INTERNAL_IPV6}': this host has IPv6 switched off",
-        ),
-    ],
-)
-def test_ipv6_that_the_host_has_or_has_not_is_refused(changes, message):
-    assert layout(members=members(1), facts=FACTS, ipv6_address="2001:db8::10", instances=[TCP_IPV6])
-    with pytest.raises(ParameterError) as error:
-        layout(**{"members": members(1), "facts": FACTS, **changes})
-    assert str(error.value).startswith(message)
 
 
 @pytest.mark.parametrize(
@@ -440,15 +243,6 @@ def test_refused_with_parameter_value_and_remedy(changes, message):
     assert str(error.value).startswith(message)
 
 
-def test_a_server_with_the_port_or_the_pool_of_a_former_one_waits_for_it_to_stop():
-    first = layout(members=members(1, 2), instances=[UDP])
-    renamed = layout(first, members=members(1), instances=[{**UDP, "name": "other"}])
-    assert names(renamed["retired"]["in_the_way"]) == {"vpn1-udp"}
-    assert names(renamed["retired"]["servers"]) == {"vpn1-udp", "vpn2-udp"}
-    fewer = layout(first, members=members(1), instances=[UDP])
-    assert fewer["retired"]["in_the_way"] == []
-
-
 @pytest.mark.parametrize(
     ("change", "parameter"),
     [
@@ -477,140 +271,3 @@ def test_two_clusters_of_a_host_share_nothing(change, parameter):
     assert layout(others=[one], name="two", **apart)
     with pytest.raises(ParameterError, match=re.escape(parameter) + ".*the cluster vpn of this host has it"):
         layout(others=[one], **{**apart, **change})
-
-
-LAN = {
-    "interfaces": ["lo", "eth0", "br0"],
-    "eth0": {"mtu": 9000},
-    "br0": {"ipv4": {"address": "192.0.2.2", "netmask": "255.255.255.0"}, "mtu": 9000},
-    "default_ipv4": {"interface": "br0", "gateway": "192.0.2.1"},
-}
-BRIDGED = {"uplink": "bridged", "bridge": "br0", "first_member_address": "192.0.2.11", "facts": LAN}
-
-
-def test_members_on_the_lan():
-    result = layout(**BRIDGED)
-    assert result["cluster"]["uplink"] == "bridged"
-    assert [m["address"] for m in result["members"]] == ["192.0.2.11", "192.0.2.12", "192.0.2.13"]
-    (bridge,) = result["bridges"]
-    assert {"name": "br0", "exclusive": False, "ports": ["ve-vpn1", "ve-vpn2", "ve-vpn3"]}.items() <= bridge.items()
-    assert "addresses" not in bridge
-    assert {"dst": "10.8.1.0/24", "via": "192.0.2.12"} in bridge["routes"]
-    veth = result["veths"][0]
-    assert veth["mtu"] == veth["peer"]["mtu"] == 9000
-    assert veth["mac"] == "fe" + veth["peer"]["mac"][2:], "or the bridge's MAC might become its"
-    assert veth["peer"]["addresses"] == ["192.0.2.11/24"]
-    assert veth["peer"]["routes"] == [
-        {"dst": "default", "via": "192.0.2.1"},
-        {"dst": "10.8.0.0/16", "via": "192.0.2.2"},
-        {"dst": "10.9.0.0/16", "via": "192.0.2.2"},
-    ]
-    assert result["push"] == ["route 10.8.0.0 255.255.0.0", "route 10.9.0.0 255.255.0.0"]
-
-
-def test_addresses_and_gateway_as_named():
-    some = [{"name": "vpn1", "address": "192.0.2.77"}, {"name": "vpn2", "address": "192.0.2.50"}]
-    result = layout(**{**BRIDGED, "members": some, "first_member_address": "", "gateway": "192.0.2.254"})
-    assert [m["address"] for m in result["members"]] == ["192.0.2.77", "192.0.2.50"]
-    assert result["veths"][0]["peer"]["routes"][0] == {"dst": "default", "via": "192.0.2.254"}
-
-
-def test_members_that_leave_the_lan_are_named():
-    before = layout(**BRIDGED)
-    after = layout(before, **{**BRIDGED, "size": 2, "facts": {**LAN, "interfaces": [*LAN["interfaces"], "ve-vpn3"]}})
-    assert after["retired"]["left"] == [
-        {
-            "name": "br0",
-            "exclusive": False,
-            "ports": ["ve-vpn3"],
-            "routes": [{"dst": "10.8.2.0/24", "via": "192.0.2.13"}, {"dst": "10.9.2.0/24", "via": "192.0.2.13"}],
-        }
-    ]
-    assert after["retired"]["bridges"][0]["ports"] == ["ve-vpn1", "ve-vpn2", "ve-vpn3"]
-
-
-def test_an_uplink_that_changes_leaves_the_former_bridge_and_claim():
-    routed, bridged = layout(), layout(**BRIDGED)
-    after = layout(routed, **BRIDGED)
-    assert [b["name"] for b in after["retired"]["former_bridges"]] == ["br-vpn"]
-    assert [c["uplink"] for c in after["retired"]["clusters"]] == ["routed"]
-    after = layout(bridged)
-    assert [(b["name"], b["exclusive"]) for b in after["retired"]["former_bridges"]] == [("br0", False)]
-    assert [c["uplink"] for c in after["retired"]["clusters"]] == ["bridged"]
-    # One that goes at the same time has no address there.
-    after = layout(bridged, size=2, facts={"interfaces": ["eth0", "ve-vpn3"]})
-    assert (after["retired"]["bridges"], after["retired"]["left"]) == ([], [])
-    assert names(after["retired"]["veths"]) == {"ve-vpn3"}
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"bridge": ""}, "bridge: '': uplink=bridged needs the bridge that the LAN is on"),
-        ({"bridge": "br9"}, "bridge: 'br9': neither it nor the NIC has an IPv4 address"),
-        ({"first_member_address": ""}, "first_member_address: '': uplink=bridged needs the LAN address of member 1"),
-        (
-            {"first_member_address": "198.51.100.1"},
-            "first_member_address: '198.51.100.1': member number 1 needs a free",
-        ),
-        ({"first_member_address": "192.0.2.2"}, "first_member_address: '192.0.2.2': member number 1 needs a free"),
-        ({"first_member_address": "192.0.2.253"}, "first_member_address: '192.0.2.255': member number 3 needs a free"),
-        ({"first_member_address": "192.0.2.9"}, "first_member_address: '192.0.2.10': member number 2 needs a free"),
-        ({"gateway": "nowhere"}, "gateway: 'nowhere': write an address as"),
-        ({"interface": "eth7"}, "interface: 'eth7': no such interface; this host has br0, eth0, lo"),
-    ],
-)
-def test_a_lan_that_cannot_be(changes, message):
-    with pytest.raises(ParameterError) as error:
-        layout(**{**BRIDGED, "interface": "eth0", **changes})
-    assert str(error.value).startswith(message)
-
-
-def test_two_clusters_on_a_lan_have_members_with_different_addresses():
-    other = json.loads(json.dumps(layout(**BRIDGED)))
-    second = {"name": "two", "address": "192.0.2.20", "instances": [{**UDP, "pool": "10.18.0.0/16"}]}
-    with pytest.raises(ParameterError, match=r"members.address: '192.0.2.13': the cluster vpn of this host has it"):
-        layout(**{**BRIDGED, **second, "first_member_address": "192.0.2.13", "others": [other]})
-    layout(**{**BRIDGED, **second, "first_member_address": "192.0.2.31", "others": [other]})
-
-
-SIX_ON_BR0 = [{"address": "fe80::1", "prefix": "64"}, {"address": "2001:db8::2", "prefix": "64"}]
-BRIDGED_SIX = {
-    **BRIDGED,
-    "ipv6_address": "2001:db8::10",
-    "first_member_ipv6_address": "2001:db8::11",
-    "facts": {
-        **LAN,
-        "br0": {**LAN["br0"], "ipv6": SIX_ON_BR0},
-        "default_ipv6": {"interface": "br0", "gateway": "fe80::99"},
-    },
-}
-
-
-def test_members_on_the_lan_with_ipv6():
-    result = layout(**BRIDGED_SIX)
-    assert [m["ipv6_address"] for m in result["members"]] == ["2001:db8::11", "2001:db8::12", "2001:db8::13"]
-    peer = result["veths"][0]["peer"]
-    assert peer["addresses"] == ["192.0.2.11/24", "2001:db8::11/64"]
-    assert {"dst": "default", "via": "fe80::99"} in peer["routes"]
-    assert not result["cluster"]["forward_ipv6"]
-    pooled = layout(**{**BRIDGED_SIX, "instances": [{**UDP, "pool_ipv6": "fd12::/56"}]})
-    assert {"dst": "fd12::/56", "via": "2001:db8::2"} in pooled["veths"][0]["peer"]["routes"]
-    assert {"dst": "fd12:0:0:1::/64", "via": "2001:db8::12"} in pooled["bridges"][0]["routes"]
-    assert pooled["cluster"]["forward_ipv6"]
-    assert pooled["servers"][0]["extra_options"] == ['push "route-ipv6 fd12::/56"']
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"first_member_ipv6_address": ""}, "first_member_ipv6_address: '': uplink=bridged needs the LAN address"),
-        ({"first_member_ipv6_address": "2001:db8::f"}, "first_member_ipv6_address: '2001:db8::10': member number 2"),
-        ({"facts": LAN}, "bridge: 'br0': neither it nor the NIC has an IPv6 address"),
-        ({"ipv6_gateway": "192.0.2.1"}, "ipv6_gateway: '192.0.2.1': an IPv6 address is needed here"),
-    ],
-)
-def test_a_lan_with_ipv6_that_cannot_be(changes, message):
-    with pytest.raises(ParameterError) as error:
-        layout(**{**BRIDGED_SIX, "size": 2, **changes})
-    assert str(error.value).startswith(message)
