@@ -5,7 +5,7 @@ set -euo pipefail
 ip -o link | sed -E 's/^[0-9]+: //; s/ qlen [0-9]+//; s/^/link /'
 ip -o addr | sed -E 's/^[0-9]+: //; s/^/address /'
 ip -4 route show table all | sed 's/^/route /'
-ip -6 route show table all | grep -v '^multicast ff' | sed 's/^/route /' || true
+ip -6 route show table all | sed '/^multicast ff/d; s/^/route /'
 ip rule | sed 's/^/rule /'
 ip neigh show proxy | sed 's/^/proxy /'
 ip netns | sed 's/^/namespace /'
@@ -18,7 +18,7 @@ systemctl list-unit-files --no-legend | awk '$2 != "transient" { print "unit fil
 getent passwd | sed 's/^/user /'
 getent group | sed 's/^/group /'
 dpkg-query -W -f 'package ${Package} ${db:Status-Status}\n'
-pgrep -a openvpn | sed 's/^[0-9]*/process/' || true
+ps -eo comm=,args= | awk '$1 ~ /openvpn/ { $1 = "process"; print }'
 # ip makes /run/netns with the first namespace, and leaves it.
 find /run -mindepth 1 -maxdepth 1 ! -name netns -printf "run %p\n"
 # Copies of passwd and the like show what was before, packages and the journal are nobody's here, and a directory for

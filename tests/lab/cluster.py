@@ -133,7 +133,8 @@ class Cluster:
     def state(self) -> State:
         """Everything in the kernel, of the host and of all members that there are."""
         members = self.run("ip netns list | cut -d' ' -f1").split()
-        macs = set(re.findall(r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}", self.run("cat /etc/clustered-openvpn/*.json || true")))
+        layouts = self.run("find /etc -path '/etc/clustered-openvpn/*.json' -exec cat {} +")
+        macs = set(re.findall(r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}", layouts))
         found = {"the host": lines_of(self.run(SHOW), macs)}
         return {**found, **{m: lines_of(self.run(f"ip netns exec {m} bash -c '{SHOW}'"), macs) for m in members}}
 
