@@ -104,9 +104,8 @@ def sources() -> Files:
             loader = getattr(module, "__loader__", None)
             text = loader.get_source(name) if loader is not None else None
             if text:
-                files[f"{LIBRARY}/{name.replace('.', '/')}{'/__init__' if hasattr(module, '__path__') else ''}.py"] = (
-                    File(text)
-                )
+                path = name.replace(".", "/") + ("/__init__" if hasattr(module, "__path__") else "")
+                files[f"{LIBRARY}/{path}.py"] = File(text)
     return files
 
 
@@ -155,12 +154,8 @@ def read(paths: t.Iterable[str]) -> Files:
 
 def differing(wanted: Files, there: Files) -> tuple[Files, list[str]]:
     """Files to write, and paths to remove. Pure."""
-    write = {path: file for path, file in wanted.items() if there.get(path) != _as_read(file)}
+    write = {path: file for path, file in wanted.items() if there.get(path) != file}
     return write, sorted(path for path in there if path not in wanted)
-
-
-def _as_read(file: File) -> File:
-    return File(target=file.target) if file.target else file
 
 
 def put(files: Files) -> None:
