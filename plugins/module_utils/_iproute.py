@@ -15,9 +15,7 @@ import subprocess
 import time
 import typing as t
 
-from ansible_collections.clustered.openvpn.plugins.module_utils._nic import ANYWHERE, Place
-
-Lines = t.Sequence[str]
+from ansible_collections.clustered.openvpn.plugins.module_utils._nic import ANYWHERE, Move, Place
 
 
 class IpError(OSError):
@@ -25,7 +23,7 @@ class IpError(OSError):
 
 
 def show(name: str) -> Place | None:
-    """An interface with its addresses and routes; None where there is none."""
+    """An interface with its addresses, routes and ports; None where there is none."""
     if not os.path.isdir(f"/proc/sys/net/ipv4/conf/{name}"):
         return None
     (link,) = json.loads(_ip(["-json", "addr", "show", "dev", name]))
@@ -33,12 +31,8 @@ def show(name: str) -> Place | None:
     for family, anywhere in zip(("-4", "-6"), ANYWHERE):
         shown = json.loads(_ip(["-json", family, "route", "show", "dev", name, "table", "all"]) or "[]")
         routes += [{**r, "dst": anywhere if r["dst"] == "default" else r["dst"]} for r in shown]
-    return Place(name, link, routes)
-
-
-def ports(bridge: str) -> list[str]:
-    """Names of a bridge's ports."""
-    return [link["ifname"] for link in json.loads(_ip(["-json", "link", "show", "master", bridge]) or "[]")]
+    ports = json.loads(_ip(["-json", "link", "show", "master", name]) or "[]")
+    return Place(name, link, routes, tuple(port["ifname"] for port in ports))
 
 
 def answers(address: str, dev: str, seconds: float) -> bool:
@@ -61,10 +55,8 @@ def _provoke(address: str) -> None:
         sock.sendto(b"", (address, 9))
 
 
-def change(lines: Lines, check: tuple[str, str, float] | None, back: Lines, last: Lines) -> str | None:
-    """Do C(lines) at once; then C(check), of answers(), and then C(last). C(back) if one of the former fails.
-
-    Why it was taken back, or None.
+def change(move: Move, gateway: str | None = None, seconds: float = 0) -> str | None:
+    """Make a move, at once; a gateway must answer then, if there is one. Why it was taken back, or None.
 
     All by a process of its own session: whatever happens to this one, when the connection that it was started over is
     lost for example, the change is completed and checked, or taken back.
@@ -75,7 +67,7 @@ def change(lines: Lines, check: tuple[str, str, float] | None, back: Lines, last
         os.setsid()
         os.close(reader)
         try:
-            said = _change(lines, check, back, last)
+            said = _change(move, gateway, seconds)
         except BaseException as exc:  # whatever it is, the parent is told
             said = f"{type(exc).__name__}: {exc}"
         try:
@@ -89,20 +81,22 @@ def change(lines: Lines, check: tuple[str, str, float] | None, back: Lines, last
     return json.loads(answer) if answer else "the process that made the change was killed"
 
 
-def _change(lines: Lines, check: tuple[str, str, float] | None, back: Lines, last: Lines) -> str | None:
+def _change(move: Move, gateway: str | None, seconds: float) -> str | None:
+    failure = None
     try:
-        _ip(["-batch", "-"], lines)
+        _ip(["-batch", "-"], move.lines)
     except IpError as exc:
-        _ip(["-force", "-batch", "-"], back, strict=False)
-        return str(exc)
-    if check and not answers(*check):
-        _ip(["-force", "-batch", "-"], back, strict=False)
-        return f"{check[0]} did not answer on {check[1]} within {check[2]:g} s"
-    _ip(["-batch", "-"], last)
-    return None
+        failure = str(exc)
+    if not failure and gateway and not answers(gateway, move.target, seconds):
+        failure = f"{gateway} did not answer on {move.target} within {seconds:g} s"
+    if failure:
+        _ip(["-force", "-batch", "-"], move.back, strict=False)
+    else:
+        _ip(["-batch", "-"], move.last)
+    return failure
 
 
-def _ip(args: t.Sequence[str], lines: Lines = (), *, strict: bool = True) -> str:
+def _ip(args: t.Sequence[str], lines: t.Sequence[str] = (), *, strict: bool = True) -> str:
     try:
         done = subprocess.run(
             ["ip", *args], input="".join(f"{line}\n" for line in lines), capture_output=True, text=True, check=False

@@ -31,6 +31,7 @@ class Place:
     name: str
     link: t.Mapping[str, t.Any]
     routes: Shown
+    ports: tuple[str, ...] = ()
 
     @property
     def master(self) -> str | None:
@@ -54,6 +55,22 @@ class Place:
         return min(default, key=lambda ip: ":" in ip, default=None)
 
 
+@dataclass(frozen=True)
+class Move:
+    """All that is on an interface goes to another one: lines for C(ip -batch)."""
+
+    source: Place
+    target: str
+    lines: tuple[str, ...]
+    back: tuple[str, ...]  # undo them; what was not done fails then, and that is well
+    last: tuple[str, ...] = ()  # when all went well
+
+    @property
+    def commands(self) -> list[str]:
+        """As an administrator would type them."""
+        return [f"ip {line}" for line in (*self.lines, *self.last)]
+
+
 def refuse(place: Place, parameter: str) -> None:
     """What would not survive the move; raises ParameterError."""
     remedy = "make the bridge in the system's own network configuration, and name it instead"
@@ -71,12 +88,12 @@ def refuse(place: Place, parameter: str) -> None:
             raise p.ParameterError(parameter, place.name, f"its route to {route['dst']} has {what}: {remedy}")
 
 
-def plan_take(nic: Place | None, bridge: Place | None, interface: str, name: str) -> tuple[list[str], list[str]]:
-    """Lines that make the bridge, with the NIC as its port and all that was on it; and lines that undo them."""
+def plan_take(nic: Place | None, bridge: Place | None, interface: str, name: str) -> Move | None:
+    """Make the bridge, with the NIC as its port and all that was on it. None: it is so."""
     if nic is None:
         raise p.ParameterError("interface", interface, "no such interface on this host")
     if bridge is not None and nic.master == name:
-        return [], []
+        return None
     if nic.master is not None:
         raise p.ParameterError("interface", interface, f"is a port of {nic.master} already; name that as the bridge")
     if bridge is not None:
@@ -84,32 +101,32 @@ def plan_take(nic: Place | None, bridge: Place | None, interface: str, name: str
             "bridge", name, f"is there already, and {interface} is none of its ports: choose another"
         )
     refuse(nic, "interface")
-    lines = [
+    lines = (
         f"link add name {name} address {nic.link['address']} mtu {nic.link['mtu']} type bridge mcast_snooping 0",
         f"link set dev {name} up",
         *_off(nic),
         f"link set dev {nic.name} master {name}",
         *_on(nic, name),
-    ]
-    # What was done already fails the second time, and that is well.
-    return lines, [f"link set dev {interface} nomaster", f"link del dev {name}", *_on(nic, interface)]
+    )
+    return Move(nic, name, lines, (f"link set dev {interface} nomaster", f"link del dev {name}", *_on(nic, interface)))
 
 
-def plan_give_back(
-    nic: Place | None, bridge: Place | None, interface: str, name: str, ports: t.Sequence[str]
-) -> tuple[list[str], list[str]]:
-    """Lines that put onto the NIC what is on the bridge, whose ports are given; and lines that undo them."""
+def plan_give_back(nic: Place | None, bridge: Place | None, interface: str, name: str) -> Move | None:
+    """Put onto the NIC what is on the bridge, and remove that. None: there is no bridge."""
     if bridge is None:
-        return [], []
+        return None
     if nic is None or nic.master != name:
         raise p.ParameterError("interface", interface, f"is no port of {name}; name the one that its addresses go to")
-    if len(ports) > 1:
-        others = ", ".join(sorted(set(ports) - {interface}))
+    if others := ", ".join(sorted(set(bridge.ports) - {interface})):
         raise p.ParameterError("bridge", name, f"has other ports, {others}: take them off it first")
     refuse(bridge, "bridge")
-    lines = [*_off(bridge), f"link set dev {interface} nomaster", *_on(bridge, interface)]
-    back = [*_off(replace(bridge, name=interface)), f"link set dev {interface} master {name}", *_on(bridge, name)]
-    return lines, back
+    return Move(
+        bridge,
+        interface,
+        lines=(*_off(bridge), f"link set dev {interface} nomaster", *_on(bridge, interface)),
+        back=(*_off(replace(bridge, name=interface)), f"link set dev {interface} master {name}", *_on(bridge, name)),
+        last=(f"link del dev {name}",),
+    )
 
 
 def _off(place: Place) -> list[str]:

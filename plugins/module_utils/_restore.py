@@ -88,29 +88,18 @@ def converge(kernel: _kernel.Kernel, manifest: Manifest, present: bool, dry: boo
                 raise RestoreError("the kernel does not hold it; still to do: " + "; ".join(s.text for s in left))
 
 
-def take_nic(manifest: Manifest, dry: bool = False) -> t.Iterator[str]:
-    """The NIC becomes the port of the bridge again, if it was given to it."""
-    if manifest.get("take_interface"):
-        nic, name = manifest["cluster"]["interface"], manifest["cluster"]["bridge"]
-        lines, back = _nic.plan_take(_iproute.show(nic), _iproute.show(name), nic, name)
-        yield from _changed(lines, back, [], dry)
-
-
-def give_nic_back(manifest: Manifest) -> t.Iterator[str]:
-    """The NIC gets back what the bridge has."""
-    if manifest.get("take_interface"):
-        nic, name = manifest["cluster"]["interface"], manifest["cluster"]["bridge"]
-        bridge = _iproute.show(name)
-        if bridge is not None:
-            lines, back = _nic.plan_give_back(_iproute.show(nic), bridge, nic, name, _iproute.ports(name))
-            yield from _changed(lines, back, [f"link del dev {name}"], False)
-
-
-def _changed(lines: list[str], back: list[str], last: list[str], dry: bool) -> t.Iterator[str]:
-    yield from (f"ip {line}" for line in [*lines, *last])
+def move_nic(manifest: Manifest, present: bool, dry: bool = False) -> t.Iterator[str]:
+    """If the NIC was given to the bridge, it is again, or gets back what the bridge has. Raises RestoreError."""
+    if not manifest.get("take_interface"):
+        return
+    nic, bridge = manifest["cluster"]["interface"], manifest["cluster"]["bridge"]
+    plan = _nic.plan_take if present else _nic.plan_give_back
+    move = plan(_iproute.show(nic), _iproute.show(bridge), nic, bridge)
+    if move is None:
+        return
+    yield from move.commands
     # No gateway is asked: at boot it need not be there yet.
-    failure = _iproute.change(lines, None, back, last) if lines and not dry else None
-    if failure:
+    if not dry and (failure := _iproute.change(move)):
         raise RestoreError(f"{failure}; everything was taken back")
 
 
@@ -130,7 +119,7 @@ def _say(text: str) -> None:
 
 def start(manifest: Manifest) -> None:
     """All of the cluster, then servers that must be started anew for it."""
-    for step in take_nic(manifest):
+    for step in move_nic(manifest, True):
         _say(step)
     with _kernel.Kernel() as kernel:
         for step in converge(kernel, manifest, True):
@@ -145,14 +134,14 @@ def stop(manifest: Manifest) -> None:
     with _kernel.Kernel() as kernel:
         for step in converge(kernel, manifest, False):
             _say(step)
-    for step in give_nic_back(manifest):
+    for step in move_nic(manifest, False):
         _say(step)
 
 
 def check(manifest: Manifest) -> None:
     """What C(start) would do; fails if that is something."""
     with _kernel.Kernel() as kernel:
-        steps = [*take_nic(manifest, dry=True), *converge(kernel, manifest, True, dry=True)]
+        steps = [*move_nic(manifest, True, dry=True), *converge(kernel, manifest, True, dry=True)]
     steps += [f"systemctl try-restart {unit}" for unit in strays(manifest)]
     _say("\n".join(steps) or "As it should be.")
     if steps:

@@ -77,6 +77,7 @@ commands:
 """
 
 import os
+from dataclasses import replace
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -112,26 +113,23 @@ def main() -> None:
     try:
         name, interface, gateway, timeout = wanted(module.params)
         nic, bridge = _iproute.show(interface), _iproute.show(name)
-        if module.params["state"] == "present":
-            (lines, back), last = _nic.plan_take(nic, bridge, interface, name), []
-            before, after = nic, name
-        else:
-            lines, back = _nic.plan_give_back(nic, bridge, interface, name, _iproute.ports(name) if bridge else [])
-            last = [f"link del dev {name}"] if lines else []
-            before, after = bridge, interface
-        if lines and not module.check_mode:
-            gateway = gateway or before.gateway()
-            if gateway and not _iproute.answers(gateway, before.name, timeout):
+        if bridge and module.check_mode:  # a task before this one may take its other ports off it
+            bridge = replace(bridge, ports=())
+        plan = _nic.plan_take if module.params["state"] == "present" else _nic.plan_give_back
+        move = plan(nic, bridge, interface, name)
+        if move and not module.check_mode:
+            gateway = gateway or move.source.gateway()
+            if gateway and not _iproute.answers(gateway, move.source.name, timeout):
                 remedy = "name a neighbour that does, since it is what shows whether the change went well"
-                raise p.ParameterError("gateway", gateway, f"does not answer on {before.name} as it is: {remedy}")
-            failure = _iproute.change(lines, (gateway, after, timeout) if gateway else None, back, last)
+                raise p.ParameterError("gateway", gateway, f"does not answer on {move.source.name} as it is: {remedy}")
+            failure = _iproute.change(move, gateway, timeout)
             if failure:
                 module.fail_json(msg=f"{failure}; everything was taken back")
     except (p.ParameterError, _iproute.IpError) as exc:
         module.fail_json(msg=str(exc))
-    commands = [f"ip {line}" for line in [*lines, *last]]
+    commands = move.commands if move else []
     module.exit_json(
-        changed=bool(lines), commands=commands, diff={"prepared": "".join(f"{command}\n" for command in commands)}
+        changed=bool(commands), commands=commands, diff={"prepared": "".join(f"{command}\n" for command in commands)}
     )
 
 

@@ -125,6 +125,8 @@ def test_a_bridge_with_other_ports_is_not_removed(world: ServedWorld) -> None:
     sh("ip link add v0 type veth peer name v1 && ip link set v0 master br-lan", world.host)
     with pytest.raises(ModuleFailed, match="bridge: 'br-lan': has other ports, v0: take them off it first"):
         world.module("bridge_uplink", **TAKEN, state="absent")
+    planned = world.module("bridge_uplink", **TAKEN, state="absent", check=True)
+    assert planned["commands"][-1] == "ip link del dev br-lan", "a task before may have it left, and changes nothing now"
 
 
 def test_a_module_that_is_killed_leaves_a_change_that_is_complete(world: ServedWorld) -> None:

@@ -25,13 +25,13 @@ ROUTES = [
 ]
 
 
-def place(name="nic0", **link):
-    return Place(name, {"address": "02:00:00:00:00:01", "mtu": 9000, "addr_info": ADDRESSES, **link}, ROUTES)
+def place(name="nic0", ports=(), **link):
+    return Place(name, {"address": "02:00:00:00:00:01", "mtu": 9000, "addr_info": ADDRESSES, **link}, ROUTES, ports)
 
 
 def test_a_nic_is_taken_with_all_that_is_on_it_and_the_way_back_is_known():
-    lines, back = _nic.plan_take(place(), None, "nic0", "br0")
-    assert lines == [
+    move = _nic.plan_take(place(), None, "nic0", "br0")
+    assert move.lines == (
         "link add name br0 address 02:00:00:00:00:01 mtu 9000 type bridge mcast_snooping 0",
         "link set dev br0 up",
         "route del ::/0 via fe80::1 dev nic0 metric 1024",
@@ -47,21 +47,25 @@ def test_a_nic_is_taken_with_all_that_is_on_it_and_the_way_back_is_known():
         "route append 198.18.0.0/16 dev br0 table 77 scope link src 192.0.2.3",
         "route append 0.0.0.0/0 via 192.0.2.1 dev br0 metric 50 proto static onlink",
         "route add ::/0 via fe80::1 dev br0 metric 1024 pref medium",
-    ]
-    assert back[:2] == ["link set dev nic0 nomaster", "link del dev br0"]
-    assert back[2:] == [line.replace("br0", "nic0") for line in lines[9:]]
+    )
+    assert move.back[:2] == ("link set dev nic0 nomaster", "link del dev br0")
+    assert [*move.back[2:]] == [line.replace("br0", "nic0") for line in move.lines[9:]]
+    assert move.commands == [f"ip {line}" for line in move.lines]
+    assert (move.source.name, move.target) == ("nic0", "br0")
 
 
 def test_what_is_on_the_bridge_is_given_back():
-    lines, back = _nic.plan_give_back(place("nic0", master="br0"), place("br0"), "nic0", "br0", ["nic0"])
-    assert lines[6:8] == ["link set dev nic0 nomaster", "addr add 192.0.2.2/24 dev nic0 scope global label nic0"]
-    assert "link set dev nic0 master br0" in back
-    assert back[-1] == "route add ::/0 via fe80::1 dev br0 metric 1024 pref medium"
+    move = _nic.plan_give_back(place("nic0", master="br0"), place("br0", ("nic0",)), "nic0", "br0")
+    assert move.lines[6:8] == ("link set dev nic0 nomaster", "addr add 192.0.2.2/24 dev nic0 scope global label nic0")
+    assert "link set dev nic0 master br0" in move.back
+    assert move.back[-1] == "route add ::/0 via fe80::1 dev br0 metric 1024 pref medium"
+    assert move.commands[-1] == "ip link del dev br0"
+    assert (move.source.name, move.target) == ("br0", "nic0")
 
 
 def test_nothing_is_to_do_where_it_is_done():
-    assert _nic.plan_take(place(master="br0"), place("br0"), "nic0", "br0") == ([], [])
-    assert _nic.plan_give_back(place(), None, "nic0", "br0", []) == ([], [])
+    assert _nic.plan_take(place(master="br0"), place("br0"), "nic0", "br0") is None
+    assert _nic.plan_give_back(place(), None, "nic0", "br0") is None
 
 
 def test_the_gateway_is_that_of_the_default_route():
@@ -76,9 +80,9 @@ def test_the_gateway_is_that_of_the_default_route():
         (lambda: _nic.plan_take(None, None, "nic9", "br0"), "interface: 'nic9': no such interface"),
         (lambda: _nic.plan_take(place(master="b"), None, "nic0", "br0"), "interface: 'nic0': is a port of b already"),
         (lambda: _nic.plan_take(place(), place("br0"), "nic0", "br0"), "bridge: 'br0': is there already, and nic0 is"),
-        (lambda: _nic.plan_give_back(place(), place("br0"), "nic0", "br0", []), "interface: 'nic0': is no port of br0"),
+        (lambda: _nic.plan_give_back(place(), place("br0"), "nic0", "br0"), "interface: 'nic0': is no port of br0"),
         (
-            lambda: _nic.plan_give_back(place(master="br0"), place("br0"), "nic0", "br0", ["nic0", "v0"]),
+            lambda: _nic.plan_give_back(place(master="br0"), place("br0", ("nic0", "v0")), "nic0", "br0"),
             "bridge: 'br0': has other ports, v0",
         ),
     ],
