@@ -122,12 +122,12 @@ def _internal(wanted: Wanted, version: int) -> Family:
 def _on_lan(wanted: Wanted, bridge: str, version: int) -> Family:
     facts = wanted.get("facts") or {}
     first = _given(wanted, FIRST[version], version)
-    # Until the NIC has become its port, the bridge's addresses are the NIC's.
+    # Until the NIC has become its port, the bridge's addresses are the NIC's, or a bridge's that it is still a port of.
+    nic = wanted["interface"]
+    masters = [name for name in facts.get("interfaces", []) if nic in _fact(facts, name).get("interfaces", [])]
+    names = (bridge, nic, *masters)
     here = [
-        one
-        for name in (bridge, wanted["interface"])
-        for one in host_addresses(facts, name)
-        if one.version == version and not one.is_link_local
+        one for name in names for one in host_addresses(facts, name) if one.version == version and not one.is_link_local
     ]
     if not here and not wanted.get("leaving"):
         raise p.ParameterError("bridge", bridge, f"neither it nor the NIC has an IPv{version} address on this host")
@@ -135,7 +135,7 @@ def _on_lan(wanted: Wanted, bridge: str, version: int) -> Family:
     own = among[0] if among else ipaddress.ip_interface("0.0.0.0/0" if version == 4 else "::/0")
     gateway = _given(wanted, f"{PREFIX[version]}gateway", version)
     default = facts.get(f"default_ipv{version}", {})
-    if gateway is None and default.get("gateway") and default.get("interface") in (bridge, wanted["interface"]):
+    if gateway is None and default.get("gateway") and default.get("interface") in names:
         gateway = ipaddress.ip_address(default["gateway"])
     return Family(own.network, own.ip, gateway, first)
 

@@ -23,9 +23,9 @@ def retired(previous: t.Mapping[str, t.Any], now: Data, facts: t.Mapping[str, t.
     # Servers that would be in the way of a new one: they stop first, the others when all buckets have moved.
     ends = {end for s in now["servers"] for end in _ends(s)}
     gone["in_the_way"] = [s for s in gone["servers"] if _ends(s) & ends]
-    bridges = [*previous.get("bridges", []), *before.get("former_bridges", [])]
-    at = {bridge["name"] for bridge in now["bridges"]}
-    gone["former_bridges"] = [b for b in {b["name"]: b for b in bridges}.values() if b["name"] not in at]
+    gone["former_bridges"] = _former_bridges(previous, now)
+    left = {bridge["name"] for bridge in gone["former_bridges"]}
+    gone["nics"] = [nic for nic in [*_taken(previous), *before.get("nics", [])] if nic["bridge"] in left]
     gone["bridges"], gone["left"] = _still_joined(previous, now, gone["veths"], facts)
     return gone
 
@@ -50,6 +50,22 @@ def _former_clusters(previous: t.Mapping[str, t.Any], now: Data) -> list[Data]:
 
     kept = {place({**now["cluster"], **one}) for one in addresses_of(now)}
     return [one for one in {place(one): one for one in former}.values() if place(one) not in kept]
+
+
+def _former_bridges(previous: t.Mapping[str, t.Any], now: Data) -> list[Data]:
+    """Bridges that the cluster was at, each with the members that were about to leave it."""
+    before = previous.get("retired", {})
+    at = {bridge["name"] for bridge in now["bridges"]}
+    about_to = {bridge["name"]: bridge["ports"] for bridge in before.get("left", [])}
+    former = {b["name"]: b for b in [*previous.get("bridges", []), *before.get("former_bridges", [])]}
+    return [{**b, "ports": b["ports"] + about_to.get(name, [])} for name, b in former.items() if name not in at]
+
+
+def _taken(previous: t.Mapping[str, t.Any]) -> list[Data]:
+    """The NIC that was given to the bridge."""
+    if not previous.get("take_interface"):
+        return []
+    return [{"bridge": previous["cluster"]["bridge"], "interface": previous["cluster"]["interface"]}]
 
 
 def _still_joined(

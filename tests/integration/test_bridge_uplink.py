@@ -126,7 +126,7 @@ def test_a_bridge_with_other_ports_is_not_removed(world: ServedWorld) -> None:
     with pytest.raises(ModuleFailed, match="bridge: 'br-lan': has other ports, v0: take them off it first"):
         world.module("bridge_uplink", **TAKEN, state="absent")
     planned = world.module("bridge_uplink", **TAKEN, state="absent", check=True)
-    assert planned["commands"][-1] == "ip link del dev br-lan", "a task before may have it left, and changes nothing now"
+    assert planned["commands"][-1] == "ip link del dev br-lan", "a task before may take them off, when it may"
 
 
 def test_a_module_that_is_killed_leaves_a_change_that_is_complete(world: ServedWorld) -> None:

@@ -374,6 +374,7 @@ BRIDGED: dict[str, t.Any] = {
     "netns_cluster_first_member_address": "192.0.2.11",
     "netns_cluster_gateway": "192.0.2.101",
 }
+MOVED = {**BRIDGED, "netns_cluster_bridge": "br-two"}
 
 
 def test_the_uplink_becomes_bridged_and_the_clients_are_served_as_before(site: Site) -> None:
@@ -400,11 +401,23 @@ def test_the_uplink_becomes_bridged_and_the_clients_are_served_as_before(site: S
     site.wait_until_served_as_predicted(20)
 
 
+def test_a_bridge_that_is_left_gives_the_nic_back_for_another_to_take_it(site: Site) -> None:
+    said = site.play("--check", "--diff", netns_cluster_size=2, **MOVED).output
+    assert "ip link set dev nic0 nomaster" in said
+    site.play(netns_cluster_size=2, **MOVED)
+    site.assert_settled()
+    links = sh("ip -br link", site.world.host)
+    assert "br-two" in links
+    assert "br-lan" not in links
+    site.wait_until_served_as_predicted(20)
+    assert site.through_tunnel(0, "192.0.2.2")
+
+
 def test_absent_leaves_nothing(site: Site) -> None:
-    site.play(whole=True, netns_cluster_size=3, netns_cluster_state="absent", **BRIDGED)
+    site.play(whole=True, netns_cluster_size=3, netns_cluster_state="absent", **MOVED)
     assert not differences_at_last(lambda: site.before, lambda: states_of([site.world.host]))
     assert site.files() == site.files_before
     assert site.members() == []
     commands = [p.read_bytes() for p in Path("/proc").glob("[0-9]*/cmdline") if p.exists()]
     assert [c for c in commands if f"/{site.name}".encode() in c] == []
-    assert site.play(netns_cluster_size=3, netns_cluster_state="absent", **BRIDGED).changed == 0
+    assert site.play(netns_cluster_size=3, netns_cluster_state="absent", **MOVED).changed == 0

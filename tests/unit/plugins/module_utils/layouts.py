@@ -15,7 +15,7 @@ from ansible_collections.clustered.openvpn.plugins.module_utils import _layout
 UDP = {"name": "udp", "protocol": "udp", "port": 1194, "pool": "10.8.0.0/16"}
 TCP = {"name": "tcp", "protocol": "tcp", "port": 443, "pool": "10.9.0.0/16"}
 NOTHING = {"clusters": [], "servers": [], "in_the_way": [], "veths": [], "namespaces": [], "bridges": []}
-NOTHING |= {"former_bridges": [], "left": []}
+NOTHING |= {"former_bridges": [], "nics": [], "left": []}
 
 INTERNAL_IPV6 = "fd9b:6c1e:4f02::/64"
 UDP_IPV6 = {**UDP, "pool_ipv6": "fd12:3456:789a::/56"}

@@ -39,6 +39,16 @@ def test_addresses_and_gateway_as_named():
     assert result["veths"][0]["peer"]["routes"][0] == {"dst": "default", "via": "192.0.2.254"}
 
 
+@pytest.mark.parametrize("holder", ["br1", "eth0", "br0"])
+def test_the_lan_is_where_the_nic_is_until_it_is_a_port_of_the_bridge(holder):
+    facts = {"interfaces": ["eth0", "br0", "br1"], "eth0": {}, "br0": {"interfaces": ["eth0"]}, "br1": {}}
+    facts[holder] = {**facts[holder], "ipv4": LAN["br0"]["ipv4"]}
+    facts["default_ipv4"] = {"interface": holder, "gateway": "192.0.2.1"}
+    result = layout(**{**BRIDGED, "bridge": "br1", "facts": facts})
+    assert result["members"][0]["address"] == "192.0.2.11"
+    assert result["veths"][0]["peer"]["routes"][0] == {"dst": "default", "via": "192.0.2.1"}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

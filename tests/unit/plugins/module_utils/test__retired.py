@@ -125,3 +125,34 @@ def test_an_uplink_that_changes_leaves_the_former_bridge_and_claim():
     after = layout(bridged, size=2, facts={"interfaces": ["eth0", "ve-vpn3"]})
     assert (after["retired"]["bridges"], after["retired"]["left"]) == ([], [])
     assert names(after["retired"]["veths"]) == {"ve-vpn3"}
+
+
+# The NIC is a port of a bridge that has its addresses.
+STILL_AT_BR0 = {**LAN, "br0": {**LAN["br0"], "interfaces": ["eth0"]}}
+
+
+def test_a_nic_that_was_taken_is_given_back_when_the_bridge_is_left():
+    taken = layout(**BRIDGED, take_interface=True)
+    nic = {"bridge": "br0", "interface": "eth0"}
+    assert layout(taken, **BRIDGED, take_interface=True)["retired"] == NOTHING
+    routed = layout(taken)
+    assert routed["retired"]["nics"] == [nic]
+    assert layout(routed)["retired"]["nics"] == [nic], "until it was"
+    assert layout({**routed, "retired": NOTHING})["retired"]["nics"] == []
+    assert layout(routed, **BRIDGED, take_interface=True)["retired"]["nics"] == [], "it is back before it has left"
+    moved = layout(taken, **{**BRIDGED, "bridge": "br1", "facts": STILL_AT_BR0}, take_interface=True)
+    assert moved["retired"]["nics"] == [nic]
+    assert moved["take_interface"]
+    again = layout(moved)
+    assert again["retired"]["nics"] == [{"bridge": "br1", "interface": "eth0"}, nic], "neither is forgotten"
+    somebodys = layout(**BRIDGED)
+    assert layout(somebodys)["retired"]["nics"] == [], "a bridge that the role has not made"
+
+
+def test_members_that_were_about_to_leave_a_bridge_leave_it_with_the_others():
+    facts = {**LAN, "interfaces": [*LAN["interfaces"], "ve-vpn3"]}
+    shrinking = layout(layout(**BRIDGED), **{**BRIDGED, "size": 2, "facts": facts})
+    routed = layout(shrinking, size=2, facts={"interfaces": ["eth0", "ve-vpn3"]})
+    (former,) = routed["retired"]["former_bridges"]
+    assert former["ports"] == ["ve-vpn1", "ve-vpn2", "ve-vpn3"]
+    assert layout(routed, size=2)["retired"]["former_bridges"] == [former]
