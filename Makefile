@@ -15,12 +15,13 @@ export PACKAGES ?= tools/packages.txt
 collection := .cache/collections/ansible_collections/clustered/openvpn
 # What a test starts must find the collection too.
 importable := PYTHONPATH=$(CURDIR)/.cache/collections
-# Two files at a time, in the order that tests/integration/conftest.py gives them.
+# Two files at a time, in their order.
 at_once := --numprocesses 2 --dist loadfile --no-loadscope-reorder
+site_tests := $(wildcard tests/integration/test_site*.py)
 # antsibull leaves a log in the home directory.
 at_home := HOME=$(CURDIR)/.cache/home
 lints := lint-ansible lint-yaml lint-python lint-types lint-shell lint-docs lint-changelog
-targets := help demo test lint unit sanity integration lab molecule explore build bench format setup clean
+targets := help demo test lint unit sanity integration site lab molecule explore build bench format setup clean
 
 .PHONY: $(targets) $(lints) demo-test lab-test
 .NOTPARALLEL:
@@ -31,8 +32,8 @@ help: ## this list
 demo: setup ## build a cluster on this machine and let real clients use it (root; MEMBERS=4, DISTRIBUTION=flood, UPLINK=bridged)
 	@demo/run
 
-test: setup ## all of: lint unit sanity build integration demo (root)
-	@tools/stages --count lint,unit,sanity,demo-test build integration
+test: setup ## all of: lint unit sanity demo build integration site molecule lab (root)
+	@tools/stages --count lint,unit,sanity,demo-test build integration molecule lab-test site
 
 lint: setup ## Ansible, YAML, Python, types, shell, docs and changelog
 	@tools/stages $(lints)
@@ -45,8 +46,12 @@ sanity: setup ## ansible-test sanity
 
 integration: setup ## tests on the real kernel, in namespaces of their own (root)
 	@[ "$$(id -u)" -eq 0 ] || { echo "make integration: network namespaces need root" >&2; exit 1; }
-	$(importable) pytest $(at_once) tests/integration
+	$(importable) pytest $(at_once) tests/integration $(addprefix --ignore=,$(site_tests))
 	$(importable) MODULE_PYTHON=/usr/bin/python3 pytest tests/integration/test_modules.py
+
+site: setup ## the site playbook with real clients, on hosts that are namespaces (root)
+	@[ "$$(id -u)" -eq 0 ] || { echo "make site: network namespaces need root" >&2; exit 1; }
+	$(importable) pytest $(at_once) $(site_tests)
 
 lab: setup ## tests on hosts with systemd: reboots, killed runs; see tests/lab/README.md (root; SUITE=trixie, KILLS=20)
 	@[ "$$(id -u)" -eq 0 ] || { echo "make lab: namespaces and containers need root" >&2; exit 1; }

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Fixtures: a world of namespaces for one test, gone afterwards, also when the test fails; and the order of files."""
+"""Fixtures: a world of namespaces for one test, gone afterwards, also when the test fails."""
 
 from __future__ import annotations
 
@@ -26,11 +26,6 @@ def pytest_report_header() -> str:
     script = "from importlib.metadata import version; print(version('pyroute2'))"
     done = subprocess.run([MODULE_PYTHON, "-c", script], capture_output=True, text=True, check=False)
     return f"modules: {MODULE_PYTHON}, pyroute2 {done.stdout.strip() or 'is missing'}"
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whole playbooks first: as the last ones they would keep one worker while the others have nothing left."""
-    items.sort(key=lambda item: not item.path.name.startswith("test_site"))
 
 
 @pytest.fixture

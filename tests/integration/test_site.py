@@ -65,8 +65,10 @@ class Site:
         self.tmp = tmp
         # Not below tmp, whose name is too long for the sockets.
         self.root = Path(tempfile.mkdtemp(prefix=f"{self.name}-"))
-        for place in PLACES:
-            self.path(place).mkdir(parents=True)
+        # Somebody's last instance would take an empty directory of the machine along, and what is mounted on it here.
+        self.held = [Path(place, f"{self.name}-mount") for place in PLACES]
+        for path in [*map(self.path, PLACES), *self.held]:
+            path.mkdir(parents=True)
         self.world = ServedWorld(self.name)
         self.world.enter = on_host(self.world.host, {place: self.path(place) for place in PLACES})
         self.world.lan(CLIENTS, bridged=self.bridged)
@@ -205,7 +207,8 @@ class Site:
             for netns in self.members():  # where that failed
                 sh(f"ip netns pids {netns} | xargs -r kill -9; ip netns del {netns}", check=False)
             self.world.remove()
-            shutil.rmtree(self.root)
+            for path in [self.root, *self.held]:
+                shutil.rmtree(path)
 
     def members(self) -> list[str]:
         """The namespaces that the cluster has, or has left behind."""
