@@ -55,7 +55,7 @@ site: setup ## the site playbook with real clients, on hosts that are namespaces
 
 lab: setup ## tests on hosts with systemd: reboots, killed runs; see tests/lab/README.md (root; SUITE=trixie, KILLS=20)
 	@[ "$$(id -u)" -eq 0 ] || { echo "make lab: namespaces and containers need root" >&2; exit 1; }
-	KILLS=$${KILLS:-20} pytest tests/lab
+	KILLS=$${KILLS:-20} pytest $(at_once) tests/lab
 
 molecule: setup ## every role on hosts of the lab, see molecule/README.md (root; SCENARIO=pki, SUITE=trixie, COMMAND=converge)
 	@[ "$$(id -u)" -eq 0 ] || { echo "make molecule: namespaces and containers need root" >&2; exit 1; }

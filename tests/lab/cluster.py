@@ -10,10 +10,12 @@ import json
 import os
 import re
 import subprocess
+import sys
 import time
 import typing as t
 from pathlib import Path
 
+import pytest
 from client import LAB, Client
 from integration.served import SHOW, State, lines_of
 from main import Lab
@@ -192,6 +194,12 @@ class Cluster:
             client.begin(*client.options_as(client.name, ADDRESS, PORTS[protocol], protocol))
         for client in self.clients:
             client.wait_until_connected(60)
+
+
+def say(capsys: pytest.CaptureFixture[str], text: str) -> None:
+    """Tell a figure, also where tests run in several processes: these have no standard output."""
+    with capsys.disabled():
+        print(f"\n  {text}", file=sys.stderr, flush=True)
 
 
 def wait_until(condition: t.Callable[[], object], seconds: float, what: str) -> float:

@@ -17,7 +17,7 @@ import typing as t
 
 import pytest
 from client import LAB
-from cluster import ADDRESS, INSIDE, Cluster, wait_until
+from cluster import ADDRESS, INSIDE, Cluster, say, wait_until
 from integration.served import differences, differences_at_last
 from integration.world import within
 
@@ -104,8 +104,7 @@ def test_after_a_reboot_everything_is_as_before_and_clients_are_served(
     cluster.wait_until_served_as_predicted(15 - (time.monotonic() - back))
     served = time.monotonic()
     assert all_ping(cluster)
-    with capsys.disabled():
-        print(f"\n  ssh is back after {back - start:.1f} s, all clients are served {served - back:.1f} s later")
+    say(capsys, f"ssh is back after {back - start:.1f} s, all clients are served {served - back:.1f} s later")
     assert served - back < 15
     assert not differences_at_last(lambda: before, cluster.state)
     again = cluster.play(whole=not how)
@@ -122,8 +121,7 @@ def test_a_killed_instance_is_back_within_three_seconds(cluster: Cluster, capsys
         # It may still be there for a moment.
         wait_until(lambda s=server: not cluster.is_ready(s), 3, f"{server} to end")
         took = wait_until(lambda s=server: cluster.is_ready(s), 3, f"{server} to be ready")
-        with capsys.disabled():
-            print(f"\n  {server}: ready {took:.1f} s after SIGKILL")
+        say(capsys, f"{server}: ready {took:.1f} s after SIGKILL")
         assert cluster.run(f"systemctl show --value --property MainPID {unit}") != pid
     cluster.wait_until_served_as_predicted(20)
 

@@ -13,7 +13,7 @@ import time
 import typing as t
 
 import pytest
-from cluster import ADDRESS, INSIDE, INSTANCES, Cluster, wait_until
+from cluster import ADDRESS, INSIDE, INSTANCES, Cluster, say, wait_until
 
 from ansible_collections.clustered.openvpn.plugins.filter.cluster import bucket_member, bucket_owners
 
@@ -141,8 +141,7 @@ def test_a_new_server_certificate_is_seen_and_what_goes_through_the_tunnels_goes
             assert talk.stdout is not None
             times = [float(line) for line in talk.stdout.read().split()]
             pauses.append(max(b - a for a, b in zip(times, times[1:], strict=False)))
-        with capsys.disabled():
-            print(f"\n  connections through the tunnels paused for {min(pauses):.1f} to {max(pauses):.1f} s")
+        say(capsys, f"connections through the tunnels paused for {min(pauses):.1f} to {max(pauses):.1f} s")
     finally:
         for process in (*talks, listener):
             process.kill()
