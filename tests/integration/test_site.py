@@ -348,6 +348,7 @@ def test_a_second_cluster_on_the_host_disturbs_nobody(site: Site) -> None:
     second: dict[str, t.Any] = {
         "netns_cluster_pki": True,
         "pki_directory": str(site.tmp / "second"),  # the authority is named after its cluster
+        "pki_clients": [],
         "netns_cluster_name": f"u{site.name[1:]}",
         "netns_cluster_address": "192.0.2.20",
         "netns_cluster_internal_network": "10.251.0.0/22",
