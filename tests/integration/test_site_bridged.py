@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from .served import differences_at_last, states_of
-from .test_site import CLIENTS, Run, Site
+from .site_host import CLIENTS, Run, Site
 from .world import sh
 
 ADDRESS, ADDRESS6 = "192.0.2.40", "2001:db8::40"

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from .test_site import CLIENTS, Run, Site
+from .site_host import CLIENTS, Run, Site
 from .world import sh
 
 ADDRESS, ADDRESS6 = "192.0.2.30", "2001:db8::10"
