@@ -81,22 +81,18 @@ def test_servers_listen_in_their_members(
 
 
 @pytest.mark.parametrize(("name", "protocol", "port"), INSTANCES)
-def test_clients_are_served_by_the_member_that_owns_their_bucket(
+def test_clients_are_served_by_the_member_that_owns_their_bucket_and_reach_each_other(
     clients: list[Client], layout: dict[str, t.Any], name: str, protocol: str, port: int
 ) -> None:
     cluster = layout["cluster"]
     owners = {member["name"]: member["local_nodes"] for member in layout["members"]}
-    for number, client in enumerate(clients, start=1):
-        client.connect_as(f"c{number}", cluster["address"], port, protocol)
     for client in clients:
+        client.begin(*client.options_as(client.name, cluster["address"], port, protocol))
+    for client in clients:
+        client.wait_until_connected()
         member = bucket_member(client.address, owners, cluster["total_nodes"], cluster["hash_init"])
         slices = {server["netns"]: server["network"] for server in layout["servers"] if server["name"].endswith(name)}
         assert client.tunnel_address().rpartition(".")[0] == slices[member].rpartition(".")[0]
         assert client.pings("10.255.0.1")
-
-
-def test_clients_reach_each_other(clients: list[Client], layout: dict[str, t.Any]) -> None:
-    for number, client in enumerate(clients, start=1):
-        client.connect_as(f"c{number}", layout["cluster"]["address"], 1194, "udp")
     for client in clients[1:]:
         assert clients[0].pings(client.tunnel_address())
