@@ -27,7 +27,7 @@ class Service:
 
 @dataclass(frozen=True)
 class Node:
-    """What owns buckets. C(local_nodes) None: its buckets are not spoken of."""
+    """What owns buckets. Without C(netns) and C(mac), the host itself. C(local_nodes): None for unknown ones."""
 
     netns: str
     mac: str
@@ -53,6 +53,7 @@ class Cluster:
     claims: str
     forward_ipv6: bool
     uplink: str = "routed"
+    shared: bool = False
 
     @property
     def version(self) -> int:
@@ -76,6 +77,11 @@ class Cluster:
             return self.clustermac
         first, rest = self.clustermac[:2], self.clustermac[2:]
         return f"{int(first, 16) & ~1:02x}{rest}"
+
+    @property
+    def members(self) -> tuple[Node, ...]:
+        """The nodes that are namespaces of their own."""
+        return tuple(node for node in self.nodes if node.netns)
 
     @property
     def table(self) -> str:
@@ -141,18 +147,31 @@ def cluster_from(params: t.Mapping[str, t.Any]) -> Cluster:
         name=cluster_name("name", params["name"]),
         address=address,
         interface=p.interface_name("interface", params["interface"]),
-        bridge=p.interface_name("bridge", params["bridge"]),
+        bridge=_bridge(params),
         clustermac=mac or default_clustermac(address),
-        distribution=params["distribution"],
+        distribution="steer" if params["uplink"] == "local" else params["distribution"],
         hashmode=_hashmode(params, services),
         hash_init=seed,
         total_nodes=total,
-        nodes=_nodes(params["nodes"], total, claims),
+        nodes=_nodes(params["nodes"], total, claims, params["uplink"] == "local"),
         services=services,
         claims=claims,
         uplink=params["uplink"],
         forward_ipv6=params["forward_ipv6"],
+        shared=params["shared"],
     )
+
+
+def _bridge(params: t.Mapping[str, t.Any]) -> str:
+    if params["uplink"] == "local":
+        if params["bridge"]:
+            raise p.ParameterError(
+                "bridge", params["bridge"], "with uplink=local the host itself is the node: leave it out"
+            )
+        return ""
+    if not params["bridge"]:
+        raise p.ParameterError("bridge", params["bridge"], f"uplink={params['uplink']} needs the bridge of the nodes")
+    return p.interface_name("bridge", params["bridge"])
 
 
 def _hashmode(params: t.Mapping[str, t.Any], services: tuple[Service, ...]) -> str:
@@ -173,13 +192,16 @@ def _service(where: str, item: t.Mapping[str, t.Any]) -> Service:
     return Service(item["protocol"], item["port"])
 
 
-def _nodes(items: t.Sequence[t.Mapping[str, t.Any]], total: int, claims: str) -> tuple[Node, ...]:
+def _nodes(items: t.Sequence[t.Mapping[str, t.Any]], total: int, claims: str, local: bool) -> tuple[Node, ...]:
+    if local and len(items) != 1:
+        raise p.ParameterError(
+            "nodes", [dict(item) for item in items], "with uplink=local there is one, the host itself"
+        )
     nodes = []
     owner: dict[int, str] = {}
     for i, item in enumerate(items):
         where = f"nodes[{i}]"
-        netns = p.netns_name(f"{where}.netns", item["netns"])
-        mac = t.cast(str, p.mac(f"{where}.mac", item["mac"]))
+        netns, mac = _place(where, item, local)
         mine = item.get("local_nodes")
         if mine is None and claims != "keep":
             raise p.ParameterError(
@@ -194,9 +216,20 @@ def _nodes(items: t.Sequence[t.Mapping[str, t.Any]], total: int, claims: str) ->
                 raise p.ParameterError(
                     f"{where}.local_nodes", number, f"already owned by {owner[number]}; a bucket has one owner"
                 )
-            owner[number] = netns
+            owner[number] = netns or "the host"
         interface = p.interface_name(f"{where}.interface", item.get("interface") or "eth0")
         nodes.append(Node(netns, mac, interface, None if mine is None else tuple(sorted(mine))))
     p.unique("nodes.netns", (n.netns for n in nodes))
     p.unique("nodes.mac", (n.mac for n in nodes))
     return tuple(nodes)
+
+
+def _place(where: str, item: t.Mapping[str, t.Any], local: bool) -> tuple[str, str]:
+    """Where a node is: namespace and MAC address."""
+    for key in ("netns", "mac"):
+        if bool(item.get(key)) == local:
+            remedy = "with uplink=local the host itself is the node: leave it out" if local else "is needed"
+            raise p.ParameterError(f"{where}.{key}", item.get(key), remedy)
+    if local:
+        return "", ""
+    return p.netns_name(f"{where}.netns", item["netns"]), t.cast(str, p.mac(f"{where}.mac", item["mac"]))

@@ -13,7 +13,7 @@ from __future__ import annotations
 import types
 import typing as t
 
-from ansible_collections.clustered.openvpn.plugins.module_utils import _uplink, _uplink_bridged
+from ansible_collections.clustered.openvpn.plugins.module_utils import _uplink, _uplink_bridged, _uplink_local
 from ansible_collections.clustered.openvpn.plugins.module_utils._cluster import Cluster
 from ansible_collections.clustered.openvpn.plugins.module_utils._engines import nftables
 from ansible_collections.clustered.openvpn.plugins.module_utils._observed import Views
@@ -31,7 +31,7 @@ Listings = t.Mapping[tuple[str, str, str], Listing]  # (netns, family, table) ->
 def tables_of(cluster: Cluster) -> list[tuple[str, str, str]]:
     """The tables to list before planning, as (netns, family, table)."""
     family = "ip" if cluster.version == 4 else "ip6"
-    members = [(node.netns, kind, cluster.table) for node in cluster.nodes for kind in ("netdev", family)]
+    members = [(node.netns, kind, cluster.table) for node in cluster.members for kind in ("netdev", family)]
     return [("", kind, cluster.table) for kind in ("netdev", family, "bridge")] + members
 
 
@@ -47,7 +47,7 @@ def plan(
     held = held_now(cluster, listings)
     steps: list[Step] = []
     releases: list[Step] = []
-    for node in cluster.nodes:
+    for node in cluster.members:
         lines = _lines(node.netns, nftables.member_tables(cluster, node, held), cluster, listings)
         # In a flood each member decides by itself: all accept what is new to them before one releases what was its own,
         # and all decide until the host no longer floods.
@@ -58,7 +58,10 @@ def plan(
     wanted = _uplink.host_sysctls(cluster)
     known = {**views[""].sysctls, **(elsewhere or {}), **nftables.before_in(listings["", "netdev", cluster.table])}
     before = {key: known[key] for key in wanted if key in known}
-    steps += _nft("", _lines("", nftables.host_tables(cluster, held, before), cluster, listings))
+    nic = views[""].links.get(cluster.interface)
+    tables = nftables.host_tables(cluster, held, before, nic.mac if nic else None)
+    steps += _nft("", _lines("", tables, cluster, listings))
+    steps += _uplink.plan_join(cluster, views[""], True)
     steps += _of(cluster).plan_host(cluster, views[""])
     return steps + releases
 
@@ -69,7 +72,7 @@ def held_now(cluster: Cluster, listings: Listings) -> dict[str, set[int]]:
     When the distribution is changed, the owners are still where the other one keeps them.
     """
     by_host = nftables.held_on_host(listings["", nftables.deciding_family(cluster), cluster.table])
-    by_members = {n.mac: nftables.held_in_member(listings[n.netns, "netdev", cluster.table]) for n in cluster.nodes}
+    by_members = {n.mac: nftables.held_in_member(listings[n.netns, "netdev", cluster.table]) for n in cluster.members}
     first, other = (by_host, by_members) if cluster.distribution == "steer" else (by_members, by_host)
     return first if any(first.values()) else other
 
@@ -88,11 +91,12 @@ def _plan_absent(cluster: Cluster, views: Views, listings: Listings, elsewhere: 
     at_work = {nftables.address_in(listings["", family, cluster.table]) for family in ("netdev", "bridge")}
     moved_on = bool(at_work - {None, cluster.address})
     steps = _of(cluster).plan_no_host(cluster, views[""])
+    steps += _uplink.plan_join(cluster, views[""], False)
     if not moved_on:
         before = nftables.before_in(listings["", "netdev", cluster.table])
         steps += _uplink.plan_sysctls_back(before, elsewhere, views[""])
         steps += _nft("", _lines("", [], cluster, listings))
-    for node in cluster.nodes:
+    for node in cluster.members:
         steps += _uplink.plan_member(cluster, views[node.netns], False)
         if not moved_on:
             steps += _nft(node.netns, _lines(node.netns, [], cluster, listings))
@@ -100,7 +104,7 @@ def _plan_absent(cluster: Cluster, views: Views, listings: Listings, elsewhere: 
 
 
 def _of(cluster: Cluster) -> types.ModuleType:
-    return _uplink_bridged if cluster.uplink == "bridged" else _uplink
+    return {"routed": _uplink, "bridged": _uplink_bridged, "local": _uplink_local}[cluster.uplink]
 
 
 def _lines(netns: str, wanted: t.Sequence[Table], cluster: Cluster, listings: Listings) -> list[str]:

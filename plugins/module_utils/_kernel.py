@@ -14,8 +14,10 @@ import collections
 import contextlib
 import ctypes
 import errno
+import fcntl
 import os
 import socket
+import struct
 import time
 import traceback
 import typing as t
@@ -44,10 +46,12 @@ NUD_NOARP, NUD_PERMANENT = 0x40, 0x80
 NTF_MASTER, NTF_PROXY = 0x04, 0x08
 IFF_UP = 1
 RT_TABLE_MAIN = 254
+IFA_F_NODAD, FOREVER = 0x02, 0xFFFFFFFF  # linux/if_addr.h
 CLONE_NEWNET = 0x40000000  # linux/sched.h
 PROTOCOLS = {"static": 4}
 NFT_AT_ONCE = 8  # enough to keep processors busy; a process for each of many members at once would be too much
-PARTS = ("addresses", "routes", "neighbours", "fdb")  # of a link; each is one more request
+PARTS = ("addresses", "routes", "neighbours", "fdb", "multicast")  # of a link; each is one more request
+SIOCADDMULTI, SIOCDELMULTI = 0x8931, 0x8932  # linux/sockios.h: netlink has no word for this
 
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -240,6 +244,10 @@ class Kernel:
     def _addr_add(self, step: Step) -> None:
         self._addr(step, "add")
 
+    def _addr_add_shared(self, step: Step) -> None:
+        lifetime = {"ifa_preferred": 0, "ifa_valid": FOREVER, "cstamp": 0, "tstamp": 0}
+        self._addr(step, "add", IFA_FLAGS=IFA_F_NODAD, IFA_CACHEINFO=lifetime)
+
     def _addr_del(self, step: Step) -> None:
         self._addr(step, "del")
 
@@ -270,6 +278,12 @@ class Kernel:
     def _fdb_del(self, step: Step) -> None:
         self._fdb(step, "del")
 
+    def _maddr_add(self, step: Step) -> None:
+        self._multicast(step, SIOCADDMULTI)
+
+    def _maddr_del(self, step: Step) -> None:
+        self._multicast(step, SIOCDELMULTI)
+
     def _sysctl(self, step: Step) -> None:
         with self.within(step.netns), open(sysctl_path(step.args["key"]), "w", encoding="ascii") as file:
             file.write(step.args["value"])
@@ -298,7 +312,7 @@ class Kernel:
     def _link(self, step: Step, verb: str, **attributes: t.Any) -> None:
         self._handle(step.netns).link(verb, index=self._index(step.netns, step.args["dev"]), **attributes)
 
-    def _addr(self, step: Step, verb: str) -> None:
+    def _addr(self, step: Step, verb: str, **attributes: t.Any) -> None:
         ip, length = step.args["address"].split("/")
         # A prefix length on its own, without a broadcast address: as iproute2 does it.
         self._handle(step.netns).addr(
@@ -307,6 +321,7 @@ class Kernel:
             address=ip,
             prefixlen=int(length),
             family=_family(ip),
+            **attributes,
         )
 
     def _route(self, step: Step, verb: str) -> None:
@@ -327,6 +342,13 @@ class Kernel:
         ip = step.args["address"]
         index = self._index(step.netns, step.args["dev"])
         self._handle(step.netns).neigh(verb, dst=ip, family=_family(ip), ifindex=index, **attributes)
+
+    def _multicast(self, step: Step, request: int) -> None:
+        # struct ifreq: a name, and a struct sockaddr of the family AF_UNSPEC with the MAC address.
+        mac = bytes.fromhex(step.args["mac"].replace(":", ""))
+        ifreq = struct.pack("16sH14s8x", step.args["dev"].encode(), socket.AF_UNSPEC, mac)
+        with self.within(step.netns), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+            fcntl.ioctl(control, request, ifreq)
 
     def _fdb(self, step: Step, verb: str, **attributes: t.Any) -> None:
         index = self._index(step.netns, step.args["dev"])
@@ -362,6 +384,7 @@ def _links(reader: _rtnl.Reader, parts: t.Collection[str], asked: t.Collection[t
     neighbours = _neighbours(reader) if "neighbours" in parts else {}
     fdb = _fdb(reader) if "fdb" in parts else {}
     proxies = _proxies(reader) if asked else set()
+    multicast = _multicast() if "multicast" in parts else {}
     raw = {index: (flags, attrs) for (_family, _type, index, flags, _change), attrs in reader.links()}
     names = {index: _rtnl.text(attrs[_rtnl.IFLA_IFNAME]) or "" for index, (_flags, attrs) in raw.items()}
     links = {}
@@ -390,6 +413,7 @@ def _links(reader: _rtnl.Reader, parts: t.Collection[str], asked: t.Collection[t
             neighbours=neighbours.get(index, {}),
             proxies=frozenset(ip for dev, ip in asked if dev == name and (index, ip) in proxies),
             fdb=frozenset(fdb.get(index, ())),
+            multicast=frozenset(multicast.get(index, ())),
         )
     return links
 
@@ -443,6 +467,16 @@ def _fdb(reader: _rtnl.Reader) -> dict[int, set[str]]:
         mac = _rtnl.mac(attrs.get(_rtnl.NDA_LLADDR))
         if state & NUD_NOARP and _rtnl.NDA_MASTER in attrs and mac:
             found.setdefault(index, set()).add(mac)
+    return found
+
+
+def _multicast() -> dict[int, set[str]]:
+    """What was joined by C(ip maddr add): the kernel's own memberships are not counted as global."""
+    found: dict[int, set[str]] = {}
+    with open("/proc/thread-self/net/dev_mcast", encoding="ascii") as file:
+        for index, _name, _users, told, address in map(str.split, file):
+            if int(told):
+                found.setdefault(int(index), set()).add(bytes.fromhex(address).hex(":"))
     return found
 
 

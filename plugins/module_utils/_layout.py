@@ -94,6 +94,7 @@ def layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None
             "interface": p.interface_name("interface", wanted["interface"]),
             "bridge": place.bridge,
             "clustermac": clustermac or default_clustermac(str(address)),
+            "shared": bool(wanted.get("shared")),
             "distribution": wanted.get("distribution", "steer"),
             "hashmode": wanted.get("hashmode", "sourceip"),
             "force": wanted.get("force", False),

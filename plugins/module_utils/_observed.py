@@ -43,6 +43,7 @@ class Link:
     routes: t.Mapping[int, frozenset[Route]] = field(default_factory=dict)  # by route protocol
     neighbours: t.Mapping[str, str] = field(default_factory=dict)  # permanent ones: address -> MAC
     proxies: frozenset[str] = frozenset()  # addresses answered for by proxy ARP or ND
+    multicast: frozenset[str] = frozenset()  # MAC addresses that it was told to join
     fdb: frozenset[str] = frozenset()  # static entries of the bridge that point to this port
 
 

@@ -20,6 +20,7 @@ from ansible_collections.clustered.openvpn.plugins.module_utils import (
     _topology,
     _uplink,
     _uplink_bridged,
+    _uplink_local,
 )
 from ansible_collections.clustered.openvpn.plugins.module_utils._engines import nftables
 from ansible_collections.clustered.openvpn.plugins.module_utils._kernel import Kernel
@@ -59,15 +60,17 @@ def bridges(kernel: Kernel, wanted: t.Sequence[_bridges.Bridge], present: bool) 
 
 def clusterip(kernel: Kernel, cluster: _cluster.Cluster, present: bool) -> Planned:
     """The claim of a service address; the result says how many buckets it moves."""
-    views = kernel.observe((node.netns for node in cluster.nodes), ("addresses",))
+    views = kernel.observe((node.netns for node in cluster.members), ("addresses",))
     heeding = [_uplink.accept_ra(name) for _index, name in socket.if_nameindex()]
-    sysctls = {"": [*_uplink.host_sysctls(cluster), *heeding]}
+    sysctls = {"": [*_uplink.host_sysctls(cluster), *heeding, *_uplink_local.arp_ignore(cluster.interface)]}
     asked = [(cluster.interface, cluster.address)]
-    views.update(kernel.observe([""], ("routes", "neighbours", "fdb"), sysctls, asked))
+    views.update(kernel.observe([""], ("addresses", "routes", "neighbours", "fdb", "multicast"), sysctls, asked))
     listings = kernel.tables(_clusterip.tables_of(cluster), views)
     missing = _uplink.missing(cluster, views) if present else []
     if present and cluster.uplink == "bridged":
         _uplink_bridged.refuse(cluster, views[""])
+    if present and cluster.uplink == "local":
+        _uplink_local.refuse(cluster, views[""])
     remembers = nftables.before_in(listings["", "netdev", cluster.table])
     elsewhere = {} if present and remembers else _elsewhere(kernel, cluster)
     steps = _clusterip.plan(cluster, present, views, listings, elsewhere)

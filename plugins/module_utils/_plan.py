@@ -35,6 +35,8 @@ _COMMANDS: dict[str, str] = {
     "port_set": "bridge link set dev {dev} flood {flood} learning {learning}",
     "port_suppress": "bridge link set dev {dev} neigh_suppress on",
     "addr_add": "ip addr add {address} dev {dev}",
+    # No other host is to be asked whether it has it; and nobody's connections are to begin with it.
+    "addr_add_shared": "ip addr add {address} dev {dev} nodad preferred_lft 0",
     "addr_del": "ip addr del {address} dev {dev}",
     "route_add": "ip route add {dst}[ via {via}] dev {dev}[ src {src}] proto {proto}",
     "route_replace": "ip route replace {dst}[ via {via}] dev {dev}[ src {src}] proto {proto}",
@@ -43,6 +45,8 @@ _COMMANDS: dict[str, str] = {
     "neigh_del": "ip neigh del {address} dev {dev}",
     "proxy_add": "ip neigh add proxy {address} dev {dev}",
     "proxy_del": "ip neigh del proxy {address} dev {dev}",
+    "maddr_add": "ip maddr add {mac} dev {dev}",
+    "maddr_del": "ip maddr del {mac} dev {dev}",
     "fdb_replace": "bridge fdb replace {mac} dev {dev} master static",
     "fdb_del": "bridge fdb del {mac} dev {dev} master",
     "sysctl": "sysctl -w {key}={value}",

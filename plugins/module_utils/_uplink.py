@@ -35,6 +35,8 @@ def accept_ra(interface: str) -> str:
 def host_sysctls(cluster: Cluster) -> dict[str, str]:
     """Forwarding on the two interfaces concerned, not on all; proxy ARP without its random delay of up to 0.8 s."""
     nic, bridge = cluster.interface, cluster.bridge
+    if cluster.uplink == "local":
+        return {FORWARDING: "1"} if cluster.forward_ipv6 else {}
     if cluster.uplink == "bridged":  # the NIC's ports need nothing; the host routes to the members' VPN networks
         inner = {f"net/ipv4/conf/{bridge}/forwarding": "1", f"net/ipv4/conf/{bridge}/send_redirects": "0"}
         forward = {FORWARDING: "1"} if cluster.forward_ipv6 else {}
@@ -64,7 +66,7 @@ def missing(cluster: Cluster, views: Views) -> list[str]:
             ("interface", cluster.interface, ""),
             ("bridge", cluster.bridge, "; make it first with clustered.openvpn.bridge"),
         )
-        if name not in links
+        if name and name not in links
     ]
     # Or the host would lose its way out by IPv6, and whoever came in by it would be locked out: docs/ipv6.md.
     if FORWARDING in host_sysctls(cluster) and views[""].sysctls.get(FORWARDING) == "0":
@@ -79,7 +81,7 @@ def missing(cluster: Cluster, views: Views) -> list[str]:
         result.append(f"bridge: {cluster.bridge!r}: is down; set it up first with clustered.openvpn.bridge")
     result.extend(
         f"nodes.netns: {node.netns!r}: no such network namespace; make it first with clustered.openvpn.netns"
-        for node in cluster.nodes
+        for node in cluster.members
         if not views[node.netns].exists
     )
     return result
@@ -112,6 +114,15 @@ def plan_no_host(cluster: Cluster, view: View) -> list[Step]:
     if address in inner.neighbours:
         steps.append(step("neigh_del", dev=bridge, address=address))
     return steps
+
+
+def plan_join(cluster: Cluster, view: View, present: bool) -> list[Step]:
+    """The NIC hears the cluster's MAC address when other hosts have it, too. A bridge's port hears everything."""
+    nic = _link(view, cluster.interface)
+    wanted = present and cluster.shared and cluster.uplink != "bridged"
+    if (cluster.clustermac in nic.multicast) == wanted:
+        return []
+    return [step("maddr_add" if wanted else "maddr_del", dev=cluster.interface, mac=cluster.clustermac)]
 
 
 def plan_sysctls_back(before: t.Mapping[str, str], elsewhere: t.Collection[str], view: View) -> list[Step]:

@@ -18,6 +18,8 @@ description:
     nothing else is
     touched.
   - The host answers ARP for the address, so the address is reachable whichever members are alive.
+  - With O(shared), several hosts have one address. Each gets all packets, and takes those of its own nodes' buckets.
+  - With O(uplink=local), the host itself is the node, whatever it runs.
   - In each member, packets for the address that belong to no service are dropped. Ping is answered, by the owner of
     the bucket.
 options:
@@ -39,18 +41,30 @@ options:
     type: str
     required: true
   bridge:
-    description: The bridge on which the nodes are. An internal one, or the LAN's with O(uplink=bridged).
+    description:
+      - The bridge on which the nodes are. An internal one, or the LAN's with O(uplink=bridged).
+      - Needed, but for O(uplink=local), which has none.
     type: str
-    required: true
   uplink:
     description:
       - How the NIC feeds the nodes. V(routed) leaves the NIC as it is, and the host routes what the nodes send.
       - V(bridged), the classic form, is for nodes on the LAN itself. The NIC is a port of O(bridge), nodes have
         addresses of
         the LAN, and the bridge answers ARP and neighbour solicitations for O(address) by a port of its own.
+      - V(local) is for a host that is a node itself, without namespaces. It carries O(address), and O(nodes) has one
+        entry.
     type: str
-    choices: [routed, bridged]
+    choices: [routed, bridged, local]
     default: routed
+  shared:
+    description:
+      - Other hosts on the LAN have O(address), too. Whoever asks for its MAC address, by ARP or neighbour discovery, is
+        told O(clustermac), and the NIC joins that. Packets for buckets that no node of this host owns are
+        dropped.
+      - O(clustermac), O(hash_init), O(total_nodes) and O(hashmode) must be the same on all hosts, and each bucket have
+        one owner among them.
+    type: bool
+    default: false
   distribution:
     description:
       - V(steer) looks up the owner once on the host, and forwards the frame to it alone. Its cost does not depend on
@@ -108,13 +122,11 @@ options:
     default: []
     suboptions:
       netns:
-        description: The namespace of the node.
+        description: The namespace of the node. Needed, but for O(uplink=local).
         type: str
-        required: true
       mac:
-        description: The MAC address of the node's interface on the bridge.
+        description: The MAC address of the node's interface on the bridge. Needed, but for O(uplink=local).
         type: str
-        required: true
       interface:
         description: The node's interface on the bridge.
         type: str
@@ -209,6 +221,35 @@ EXAMPLES = r"""
         mac: 02:00:00:00:01:02
         local_nodes: [2]
     claims: add
+
+- name: This host serves half of 192.0.2.20, another one the other half
+  clustered.openvpn.clusterip:
+    name: web
+    address: 192.0.2.20
+    interface: eth1
+    uplink: local
+    shared: true
+    total_nodes: 4
+    services:
+      - protocol: tcp
+        port: 80
+    nodes:
+      - local_nodes: [1, 2]
+
+- name: The other one is gone, this one takes its buckets, too
+  clustered.openvpn.clusterip:
+    name: web
+    address: 192.0.2.20
+    interface: eth1
+    uplink: local
+    shared: true
+    total_nodes: 4
+    services:
+      - protocol: tcp
+        port: 80
+    nodes:
+      - local_nodes: [3, 4]
+    claims: add
 """
 
 RETURN = r"""
@@ -234,8 +275,9 @@ ARGUMENT_SPEC = {
     "name": {"type": "str", "required": True},
     "address": {"type": "str", "required": True},
     "interface": {"type": "str", "required": True},
-    "bridge": {"type": "str", "required": True},
-    "uplink": {"type": "str", "choices": ["routed", "bridged"], "default": "routed"},
+    "bridge": {"type": "str"},
+    "uplink": {"type": "str", "choices": ["routed", "bridged", "local"], "default": "routed"},
+    "shared": {"type": "bool", "default": False},
     "distribution": {"type": "str", "choices": ["steer", "flood"], "default": "steer"},
     "engine": {"type": "str", "choices": ["nftables"], "default": "nftables"},
     "hashmode": {
@@ -253,8 +295,8 @@ ARGUMENT_SPEC = {
         "elements": "dict",
         "default": [],
         "options": {
-            "netns": {"type": "str", "required": True},
-            "mac": {"type": "str", "required": True},
+            "netns": {"type": "str"},
+            "mac": {"type": "str"},
             "interface": {"type": "str", "default": "eth0"},
             "local_nodes": {"type": "list", "elements": "int"},
         },

@@ -49,7 +49,7 @@ clusters:
       description: The service address.
       type: str
     uplink:
-      description: How the NIC feeds the nodes, V(routed) or V(bridged).
+      description: How the NIC feeds the nodes, V(routed), V(bridged) or V(local).
       type: str
     distribution:
       description: How packets come to their owner, V(steer) or V(flood).
@@ -61,7 +61,7 @@ clusters:
       description: The seed of the hash.
       type: int
     owners:
-      description: The buckets that each MAC address owns.
+      description: The buckets that each MAC address owns. V(local) stands for the host itself.
       type: dict
     unowned:
       description: Buckets that nobody on this host owns.
@@ -109,14 +109,14 @@ def cluster_facts(kernel: _module.Kernel, table: str) -> dict:
                 mac = next(link.mac for link in views[netns].links.values() if link.kind == "veth")
                 held[mac] = nftables.held_in_member(listing)
     facts = {
-        "uplink": "bridged" if bridged else "routed",
+        "uplink": "local" if nftables.is_local(host) else "bridged" if bridged else "routed",
         "distribution": distribution,
         **(hashed or {"address": None, "total_nodes": 0, "hash_init": None}),
     }
     owned = frozenset().union(*held.values())
     return {
         **facts,
-        "owners": {mac: sorted(buckets) for mac, buckets in sorted(held.items())},
+        "owners": {mac or "local": sorted(buckets) for mac, buckets in sorted(held.items())},
         "unowned": [bucket for bucket in range(1, facts["total_nodes"] + 1) if bucket not in owned],
     }
 

@@ -146,11 +146,14 @@ class World:
             f" && ip -n {netns} addr add {address} dev {interface} && ip -n {netns} link set {interface} up"
         )
 
-    def module(self, module: str, /, *, check: bool = False, **args: t.Any) -> dict[str, t.Any]:
-        """Run a module of the collection on the host, as Ansible does; its result. Raises ModuleFailed."""
+    def module(self, module: str, /, *, check: bool = False, on: str = "", **args: t.Any) -> dict[str, t.Any]:
+        """Run a module of the collection on the host, as Ansible does; its result. Raises ModuleFailed.
+
+        on: the namespace of another host.
+        """
         args.update(_ansible_check_mode=check, _ansible_diff=True)
         done = subprocess.run(
-            [*self.enter, MODULE_PYTHON, str(MODULE_RUNNER), module],
+            [*(["nsenter", f"--net=/run/netns/{on}"] if on else self.enter), MODULE_PYTHON, str(MODULE_RUNNER), module],
             input=json.dumps(args),
             capture_output=True,
             text=True,
@@ -208,10 +211,11 @@ class Echo:
         self.process.wait()
 
 
-def ask_udp(netns: str, address: str, port: int, *, size: int = 0, timeout: float = 5.0) -> list[str]:
+def ask_udp(netns: str, address: str, port: int, *, size: int = 0, timeout: float = 5.0, source: str = "") -> list[str]:
     """Who answers a datagram: the names of all that do. One that is answered is waited a moment longer for a second."""
     with within(netns), socket.socket(_family(address), socket.SOCK_DGRAM) as sock:
         sock.settimeout(timeout)
+        sock.bind((source, 0))
         sock.sendto(b"?".ljust(size or 1, b"."), (address, port))
         answers = []
         with contextlib.suppress(TimeoutError, ConnectionRefusedError):
@@ -223,10 +227,11 @@ def ask_udp(netns: str, address: str, port: int, *, size: int = 0, timeout: floa
     return answers
 
 
-def ask_tcp(netns: str, address: str, port: int, *, timeout: float = 5.0) -> str | None:
+def ask_tcp(netns: str, address: str, port: int, *, timeout: float = 5.0, source: str = "") -> str | None:
     """Who answers a connection: a name, "" for a refusal, None for silence."""
     with within(netns), socket.socket(_family(address)) as sock:
         sock.settimeout(timeout)
+        sock.bind((source, 0))
         try:
             sock.connect((address, port))
             sock.sendall(b"?")

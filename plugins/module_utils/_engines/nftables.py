@@ -13,12 +13,17 @@ members, and each looks the bucket up in a set of its own, before anything else 
 C(uplink: routed) does this where packets come in, at the NIC's ingress; C(uplink: bridged) on the way of every frame
 through the LAN's bridge. What the host itself sends is looked up where it leaves for the bridge.
 
+C(uplink: local). The host itself is the node, and decides as a member of a flood does, for the LAN floods.
+
+C(shared). Other hosts have the address, too: whoever asks for its MAC address is told that of the cluster, a multicast.
+
 Both make the same decision. With hashmode sourceip only addresses are matched and hashed, never ports: fragments have
 none. Ports are filtered in the member's input, where packets are whole again.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import typing as t
 from dataclasses import replace
 
@@ -27,8 +32,10 @@ from ansible_collections.clustered.openvpn.plugins.module_utils._cluster import 
 from ansible_collections.clustered.openvpn.plugins.module_utils._ruleset import Chain, Listing, Rule, Table
 
 OWNER = "owner"  # steer: the host's map, bucket -> MAC address of the member that owns it
-OWNED = "owned"  # flood: each member's set of its buckets
+OWNED = "owned"  # flood, local: a node's own set of its buckets
 UPLINK, CLAIM = "uplink", "claim"  # the chains that hash
+SAID = "said"  # the chain that tells the LAN the cluster's MAC address
+LOCAL = ""  # stands for the MAC address of a node that is the host itself
 BEFORE = "before"  # the chain whose remarks say what the host's sysctls were
 
 # Who holds what: MAC address of a member -> its buckets.
@@ -41,6 +48,7 @@ _ERRORS = {
     4: "icmp type { destination-unreachable, time-exceeded, parameter-problem }",
     6: "icmpv6 type { destination-unreachable, packet-too-big, time-exceeded, parameter-problem }",
 }
+_DISCOVERY = "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert }"
 _PING = {4: "icmp type echo-request", 6: "icmpv6 type echo-request"}
 # The packet that an ICMP error is about begins 8 bytes into it. It went from the service address to the client: its
 # destination address, its transport protocol, and its destination and source port, in bits from the ICMP header on.
@@ -51,13 +59,23 @@ _ABOUT = {
 _PROTOCOLS = {"tcp": 6, "udp": 17}
 
 
-def host_tables(cluster: Cluster, held: Held, before: t.Mapping[str, str] | None = None) -> list[Table]:
-    """What the host's namespace should hold. held: who owns what now; before: its sysctls, before they were changed."""
+def host_tables(
+    cluster: Cluster, held: Held, before: t.Mapping[str, str] | None = None, nic_mac: str | None = None
+) -> list[Table]:
+    """What the host's namespace should hold.
+
+    held: who owns what now; before: its sysctls, before they were changed; nic_mac: the NIC's own MAC address.
+    """
     if cluster.uplink == "bridged":
         first, other = _from_the_host(cluster, held), _on_the_bridge(cluster, held)
+    elif cluster.uplink == "local":
+        first, other = _claim(cluster, held, LOCAL, cluster.interface), _services(cluster)
     else:
         first = _steer(cluster, held) if cluster.distribution == "steer" else _flood(cluster)
         other = _untracked(cluster)
+    if cluster.shared:
+        told = cluster.routed_mac if cluster.uplink == "bridged" else nic_mac
+        first = replace(first, chains={**first.chains, SAID: _said(cluster, told)})
     if before:
         # They live as long as the change itself: until a reboot.
         remarks = tuple(Rule("accept", f"{key}={value}") for key, value in sorted(before.items()))
@@ -73,7 +91,10 @@ def before_in(listing: Listing) -> dict[str, str]:
 
 def member_tables(cluster: Cluster, node: Node, held: Held) -> list[Table]:
     """What a member's namespace should hold."""
-    return [_services(cluster), *([_claim(cluster, node, held)] if cluster.distribution == "flood" else [])]
+    return [
+        _services(cluster),
+        *([_claim(cluster, held, node.mac, node.interface)] if cluster.distribution == "flood" else []),
+    ]
 
 
 def claimed(cluster: Cluster, held: Held) -> dict[str, frozenset[int]]:
@@ -98,8 +119,10 @@ def deciding_family(cluster: Cluster) -> str:
 
 
 def held_on_host(listing: Listing) -> dict[str, set[int]]:
-    """Who owns what, by the host's map."""
+    """Who owns what, by the host's map, or the set of a host that is a node itself."""
     held: dict[str, set[int]] = {}
+    if mine := held_in_member(listing):
+        held[LOCAL] = mine
     for bucket, mac in _ruleset.elements_of(listing, OWNER).items():
         held.setdefault(mac, set()).add(int(bucket))
     return held
@@ -108,6 +131,11 @@ def held_on_host(listing: Listing) -> dict[str, set[int]]:
 def held_in_member(listing: Listing) -> set[int]:
     """What a member owns, by its own set."""
     return {int(bucket) for bucket in _ruleset.elements_of(listing, OWNED)}
+
+
+def is_local(listing: Listing) -> bool:
+    """Whether the host of this table is a node itself."""
+    return any(entry["set"]["name"] == OWNED for entry in listing or [] if "set" in entry)
 
 
 def hash_in(listing: Listing) -> dict[str, t.Any] | None:
@@ -182,7 +210,8 @@ def _on_the_bridge(cluster: Cluster, held: Held) -> Table:
     else:
         text = f"{_to(cluster)} ether daddr set {cluster.clustermac} accept"
         decided = (Rule(text, "for all members, who decide"),)
-    other = Rule(f"ether daddr != {cluster.routed_mac} accept", "not for the cluster")
+    macs = f"{{ {cluster.routed_mac}, {cluster.clustermac} }}" if cluster.shared else cluster.routed_mac
+    other = Rule(f"ether daddr != {macs} accept", "not for the cluster")
     chains = {
         UPLINK: Chain("filter hook prerouting priority -300", (_unsaid(cluster), other, *decided)),
         "leave": Chain("filter hook postrouting priority 0", tuple(_leaving(cluster))),
@@ -204,20 +233,55 @@ def _leaving(cluster: Cluster) -> t.Iterator[Rule]:
     out = f'oifname "{cluster.interface}"'
     if cluster.distribution == "flood":
         yield Rule(f"{out} ether daddr {cluster.clustermac} drop", "flooded to the members, not to the LAN")
-    # Switches see the address behind one port and one MAC, that of ARP, whichever member answers; or they would forget
-    # where it is, and flood.
-    yield Rule(f"{out} {_family(cluster)} saddr {cluster.address} ether saddr set {cluster.routed_mac}", "one MAC")
+    if not cluster.shared:
+        # Switches see the address behind one port and one MAC, that of ARP, whichever member answers; or they would
+        # forget where it is, and flood. One that is shared is behind many ports, and to be flooded.
+        yield Rule(f"{out} {_family(cluster)} saddr {cluster.address} ether saddr set {cluster.routed_mac}", "one MAC")
 
 
-def _claim(cluster: Cluster, node: Node, held: Held) -> Table:
-    # TCP and forwarding refuse what came as a multicast, hence pkttype.
+def _claim(cluster: Cluster, held: Held, mac: str, interface: str) -> Table:
+    """Of a node that decides for itself: a member, or the host."""
+    other = Rule(f"ether daddr != {cluster.clustermac} accept", "not flooded")
     rules = (
-        Rule(f"ether daddr != {cluster.clustermac} accept", "not flooded"),
+        *(_not_ours(cluster) if cluster.uplink == "local" else (other,)),
+        # TCP and forwarding refuse what came as a multicast, hence pkttype.
         *_decided(cluster, _to(cluster), f"@{OWNED} meta pkttype set host accept"),
     )
-    chain = Chain(f'filter hook ingress device "{node.interface}" priority -500', rules)
-    mine = dict.fromkeys(claimed(cluster, held).get(node.mac, ()), "")
-    return Table("netdev", cluster.table, {CLAIM: chain}, sets={OWNED: _BUCKET}, elements={OWNED: mine})
+    name = UPLINK if cluster.uplink == "local" else CLAIM
+    chain = Chain(f'filter hook ingress device "{interface}" priority -500', rules)
+    mine = dict.fromkeys(claimed(cluster, held).get(mac, ()), "")
+    return Table("netdev", cluster.table, {name: chain}, sets={OWNED: _BUCKET}, elements={OWNED: mine})
+
+
+def _said(cluster: Cluster, told: str | None) -> Chain:
+    """What leaves the NIC and says who has the address, in answers and in questions: it has the cluster's MAC address.
+
+    C(told): the MAC address that is said without these rules.
+    """
+    if cluster.version == 4:
+        rules = [Rule(f"arp saddr ip {cluster.address} arp saddr ether set {cluster.clustermac}", "the cluster's MAC")]
+    else:
+        # The option with the MAC address follows the target. nft leaves the checksum of such a change alone, so a field
+        # that nobody reads (RFC 4861, 4.3 and 4.4: reserved) makes up for it.
+        mac, target = cluster.clustermac.replace(":", ""), ipaddress.ip_address(cluster.address).packed.hex()
+        spare = _difference(told or cluster.clustermac, cluster.clustermac)
+        change = f"@th,208,48 set 0x{mac} @th,48,16 set {spare:#06x}"
+        rules = [
+            Rule(
+                f"icmpv6 type nd-neighbor-advert @th,64,128 0x{target} @th,192,16 0x0201 {change}", "the cluster's MAC"
+            ),
+            Rule(
+                f"ip6 saddr {cluster.address} icmpv6 type nd-neighbor-solicit @th,192,16 0x0101 {change}",
+                "the cluster's MAC, in questions",
+            ),
+        ]
+    return Chain(f'filter hook egress device "{cluster.interface}" priority -500', tuple(rules))
+
+
+def _difference(old: str, new: str) -> int:
+    """What must be added to words of 16 bits, in one's complement, when C(new) takes the place of C(old) (RFC 1624)."""
+    words = [[int(mac.replace(":", "")[i : i + 4], 16) for i in (0, 4, 8)] for mac in (old, new)]
+    return (sum(words[0]) - sum(words[1])) % 0xFFFF
 
 
 def _services(cluster: Cluster) -> Table:
@@ -231,6 +295,8 @@ def _services(cluster: Cluster) -> Table:
     if cluster.version == 6:
         # IPv6 is put together after this hook, IPv4 before it. Without its first fragment a packet never is.
         rules.append(Rule(f"{_to(cluster)} frag frag-off != 0 accept", "fragments, of which the first was judged"))
+        if cluster.uplink == "local":
+            rules.append(Rule(f"{_to(cluster)} {_DISCOVERY} accept", "who has it, and who its neighbours are"))
     rules.append(Rule(f"{_to(cluster)} drop", "nobody answers for anything else"))
     chain = Chain("filter hook input priority filter", tuple(rules))
     return Table(_family(cluster), cluster.table, {"service": chain})
@@ -244,10 +310,12 @@ def _untracked(cluster: Cluster) -> Table:
 
 
 def _not_ours(cluster: Cluster) -> tuple[Rule, ...]:
-    return (
+    rules = (
         Rule("ether type { 8021q, 8021ad } accept", "another VLAN"),
         Rule(f"{_family(cluster)} daddr != {cluster.address} accept", "not for the cluster"),
     )
+    # A neighbour that is asked again whether it is still there is asked at its own address.
+    return rules if cluster.version == 4 else (*rules, Rule(f"{_DISCOVERY} accept", "the host itself says who has it"))
 
 
 def _decided(cluster: Cluster, match: str, verdict: str, fwd: str | None = None) -> t.Iterator[Rule]:

@@ -29,6 +29,7 @@ def a_cluster(**changes: t.Any) -> Cluster:
         "address": "192.0.2.10",
         "interface": "nic",
         "uplink": "routed",
+        "shared": False,
         "bridge": "br-vpn",
         "clustermac": None,
         "distribution": "steer",
