@@ -10,7 +10,7 @@ import typing as t
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.clustered.openvpn.plugins.module_utils import _buckets, _hash, _layout
+from ansible_collections.clustered.openvpn.plugins.module_utils import _buckets, _hash, _layout, _ring
 
 
 def bucket(address: str, total_nodes: int = 256, hash_init: int = 0, ports: t.Sequence[int] = ()) -> int:
@@ -43,6 +43,16 @@ def cluster_layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any
     return _said(_layout.layout, wanted, previous)
 
 
+def cluster_ring(
+    wanted: t.Mapping[str, t.Mapping[str, t.Any]], previous: t.Iterable[t.Mapping[str, t.Any]] = ()
+) -> dict[str, t.Any]:
+    """The hosts of a cluster, and which of them is to have which slots; C(wanted) by the name of the host.
+
+    previous: what each host knows of it; the newest counts.
+    """
+    return _said(_ring.ring, wanted, previous)
+
+
 def _said(function: t.Callable[..., t.Any], *args: t.Any) -> t.Any:
     try:
         return function(*args)
@@ -60,4 +70,5 @@ class FilterModule:
             "bucket_member": bucket_member,
             "bucket_owners": bucket_owners,
             "cluster_layout": cluster_layout,
+            "cluster_ring": cluster_ring,
         }

@@ -22,13 +22,14 @@ def owners(
     moves only its own share.
     """
     _check(weights, total_nodes)
+    buckets = range(1, total_nodes + 1)
     if previous is None:
         names = [m for m, w in weights.items() if w > 0]
         result: dict[str, list[int]] = {}
         for count in range(1, len(names) + 1):
-            result = _moved({m: weights[m] for m in names[:count]}, total_nodes, result)
+            result = shared_out({m: weights[m] for m in names[:count]}, buckets, result)
         return {m: result.get(m, []) for m in weights}
-    return _moved(weights, total_nodes, previous)
+    return shared_out(weights, buckets, previous)
 
 
 def shares(weights: t.Mapping[str, int], total_nodes: int, held: t.Mapping[str, int] | None = None) -> dict[str, int]:
@@ -45,19 +46,20 @@ def shares(weights: t.Mapping[str, int], total_nodes: int, held: t.Mapping[str, 
     return result
 
 
-def _moved(
-    weights: t.Mapping[str, int], total_nodes: int, previous: t.Mapping[str, t.Iterable[int]]
+def shared_out(
+    weights: t.Mapping[str, int], buckets: t.Sequence[int], previous: t.Mapping[str, t.Iterable[int]]
 ) -> dict[str, list[int]]:
+    """Member -> its share of just these buckets. One weight at least is above 0."""
     at: dict[int, str] = {}
     for member in weights:
         for bucket in previous.get(member, ()):
-            if 1 <= bucket <= total_nodes:
+            if bucket in buckets:
                 at.setdefault(bucket, member)
     held = {m: sum(1 for owner in at.values() if owner == m) for m in weights}
-    share = shares(weights, total_nodes, held)
+    share = shares(weights, len(buckets), held)
     result: dict[str, list[int]] = {m: [] for m in weights}
     free = []
-    for bucket in range(1, total_nodes + 1):
+    for bucket in buckets:
         owner = at.get(bucket)
         if owner is not None and len(result[owner]) < share[owner]:
             result[owner].append(bucket)

@@ -41,7 +41,7 @@ class Family:
 
 @dataclass(frozen=True)
 class Lan:
-    """The bridge that the members are on, and its families: IPv4, and perhaps IPv6."""
+    """The bridge that the members are on, and its families: IPv4, and perhaps IPv6. None if the host is the member."""
 
     uplink: str
     bridge: str
@@ -101,6 +101,8 @@ class Lan:
 
 def lan(cluster: str, wanted: Wanted, versions: t.Iterable[int]) -> Lan:
     """The LAN, with these families. Raises ParameterError."""
+    if wanted.get("uplink") == "local":
+        return Lan("local", "", ())
     if wanted.get("uplink", "routed") == "routed":
         bridge = p.interface_name("name", f"br-{cluster}")
         return Lan("routed", bridge, tuple(_internal(wanted, version) for version in versions))

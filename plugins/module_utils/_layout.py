@@ -62,8 +62,11 @@ def layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None
 
     wanted: name, address, interface, members (name, and perhaps number, weight, cpus; if there are none: size, cores,
     pin), instances (name, protocol, port, pool), slice_prefix, internal_network, total_nodes, hash_init, clustermac;
-    uplink (bridged: bridge, first_member_address, gateway, take_interface); facts: what Ansible gathered of the host's
-    interfaces; leaving: the cluster is to go, so it need not fit the host; others: the layouts of other clusters on it.
+    services: what is served besides the instances;
+    uplink (bridged: bridge, first_member_address, gateway, take_interface; local: one member, which is the host);
+    shared (other hosts have the address, too): buckets, those of this host; failover, what the claims' unit is to know;
+    facts: what Ansible gathered of the host's interfaces; leaving: the cluster is to go, so it need not fit the host;
+    others: the layouts of other clusters on it.
     For IPv6: ipv6_address, ipv6_internal_network, first_member_ipv6_address, ipv6_gateway, pool_ipv6 of instances.
     Raises ParameterError.
     """
@@ -83,7 +86,7 @@ def layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None
     previous = previous or {}
     held = {m["name"]: m["local_nodes"] for m in previous.get("members", [])}
     weights = {m["name"]: m["weight"] for m in members}
-    owners = _buckets.owners(weights, total, held or None)
+    owners = _owners(wanted, weights, total, held)
     for member in members:
         member["local_nodes"] = owners[member["name"]]
     result = {
@@ -102,7 +105,7 @@ def layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None
             "forward_ipv6": bool(pools_ipv6) or (place.has_ipv6 and place.uplink == "routed"),
             "hash_init": seed,
             "total_nodes": total,
-            "services": [{"protocol": i["protocol"], "port": i["port"]} for i in instances],
+            "services": [{"protocol": i["protocol"], "port": i["port"]} for i in [*instances, *_services(wanted)]],
         },
         # The same cluster under each of them, each a claim with a MAC of its own.
         "addresses": [
@@ -113,29 +116,11 @@ def layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None
             for _parameter, one in addresses
         ],
         "claims": wanted.get("claims", "exact"),
+        "failover": dict(wanted.get("failover") or {}),
         "take_interface": bool(wanted.get("take_interface")) and place.uplink == "bridged",
         "members": members,
-        "nodes": [{"netns": m["name"], "mac": m["mac"], "local_nodes": m["local_nodes"]} for m in members],
-        "namespaces": [{"name": m["name"], "sysctls": _sysctls(place)} for m in members],
-        "veths": [_veth(m, place, instances) for m in members],
-        "bridges": [
-            {
-                "name": place.bridge,
-                **_own_bridge(name, place),
-                # Every address is known: a member that is gone must not have its frames shown to all the others.
-                "flood": False,
-                "learning": False,
-                "ports": [_host_end(m) for m in members],
-                "fdb": [{"mac": m["mac"], "port": _host_end(m)} for m in members],
-                "routes": [
-                    {"dst": str(net), "via": m["address"] if net.version == 4 else m["ipv6_address"]}
-                    for m in members
-                    for i in instances
-                    for net in _slices(i, m["number"])
-                ],
-            }
-        ],
-        "servers": [_server(m, i, addresses, _pushed_ipv6(place, instances)) for m in members for i in instances],
+        **(_host_itself(members) if place.uplink == "local" else _namespaces(name, place, members, instances)),
+        "servers": [_server(m, i, addresses, place, instances) for m in members for i in instances],
         # Which clients a server may hold: those of its member's buckets.
         "holders": [
             {"name": _server_name(m, i), "port": i["port"], "local_nodes": m["local_nodes"]}
@@ -149,6 +134,60 @@ def layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None
     _apart(result, place, addresses, networks, wanted.get("others") or [])
     result["retired"] = retired(previous, result, wanted.get("facts") or {})
     return result
+
+
+def _owners(
+    wanted: t.Mapping[str, t.Any], weights: dict[str, int], total: int, held: dict[str, list[int]]
+) -> dict[str, list[int]]:
+    """Of all buckets; or of those that this host has, when it shares the address with others."""
+    if not wanted.get("shared"):
+        return _buckets.owners(weights, total, held or None)
+    # None at all may be weighted 0: then each member of the host is drained, and has nothing.
+    mine = wanted.get("buckets") or []
+    return _buckets.shared_out(weights, mine, held) if any(weights.values()) else {name: [] for name in weights}
+
+
+def _host_itself(members: list[Data]) -> Data:
+    return {"nodes": [{"local_nodes": m["local_nodes"]} for m in members], "namespaces": [], "veths": [], "bridges": []}
+
+
+def _namespaces(cluster: str, place: Lan, members: list[Data], instances: list[Data]) -> Data:
+    bridge = {
+        "name": place.bridge,
+        **_own_bridge(cluster, place),
+        # Every address is known: a member that is gone must not have its frames shown to all the others.
+        "flood": False,
+        "learning": False,
+        "ports": [_host_end(m) for m in members],
+        "fdb": [{"mac": m["mac"], "port": _host_end(m)} for m in members],
+        "routes": [
+            {"dst": str(net), "via": m["address"] if net.version == 4 else m["ipv6_address"]}
+            for m in members
+            for i in instances
+            for net in _slices(i, m["number"])
+        ],
+    }
+    return {
+        "nodes": [{"netns": m["name"], "mac": m["mac"], "local_nodes": m["local_nodes"]} for m in members],
+        "namespaces": [{"name": m["name"], "sysctls": _sysctls(place)} for m in members],
+        "veths": [_veth(m, place, instances) for m in members],
+        "bridges": [bridge],
+    }
+
+
+def _services(wanted: t.Mapping[str, t.Any]) -> list[Data]:
+    """What somebody else serves."""
+    services = wanted.get("services") or []
+    for i, item in enumerate(services):
+        _endpoint(f"services[{i}]", item)
+    return [dict(item) for item in services]
+
+
+def _endpoint(where: str, item: t.Mapping[str, t.Any]) -> None:
+    if item["protocol"] not in ("udp", "tcp"):
+        raise p.ParameterError(f"{where}.protocol", item["protocol"], "udp or tcp")
+    if not 1 <= item["port"] <= 65535:
+        raise p.ParameterError(f"{where}.port", item["port"], "a port lies between 1 and 65535")
 
 
 def _service_addresses(wanted: t.Mapping[str, t.Any]) -> Addresses:
@@ -173,10 +212,7 @@ def _instances(wanted: t.Mapping[str, t.Any]) -> list[Data]:
         where = f"instances[{i}]"
         if not re.match(r"^[a-z0-9]{1,8}\Z", item["name"]):
             raise p.ParameterError(f"{where}.name", item["name"], "an instance's name has 1 to 8 of a-z and 0-9")
-        if item["protocol"] not in ("udp", "tcp"):
-            raise p.ParameterError(f"{where}.protocol", item["protocol"], "udp or tcp")
-        if not 1 <= item["port"] <= 65535:
-            raise p.ParameterError(f"{where}.port", item["port"], "a port lies between 1 and 65535")
+        _endpoint(where, item)
         pool = p.network(f"{where}.pool", item["pool"], version=4)
         slice_prefix = wanted["slice_prefix"]
         if not pool.prefixlen <= slice_prefix <= SMALLEST_SLICE:
@@ -196,10 +232,10 @@ def _instances(wanted: t.Mapping[str, t.Any]) -> list[Data]:
                 )
             pool_ipv6 = str(net)
         result.append({**item, "pool": str(pool), "slice_prefix": slice_prefix, "pool_ipv6": pool_ipv6})
-    if not result:
+    if not result and not wanted.get("services"):
         raise p.ParameterError("instances", [], "name one at least, like name=udp protocol=udp port=1194")
     p.unique("instances.name", (i["name"] for i in result))
-    p.unique("instances.port", ((i["protocol"], i["port"]) for i in result))
+    p.unique("instances.port", ((i["protocol"], i["port"]) for i in [*result, *_services(wanted)]))
     return result
 
 
@@ -207,7 +243,10 @@ def _members(
     cluster: str, wanted: t.Mapping[str, t.Any], place: Lan, instances: list[Data], services: list[Address]
 ) -> list[Data]:
     result = []
-    for i, item in enumerate(wanted["members"] or _by_size(cluster, wanted)):
+    items = wanted["members"] or _by_size(cluster, wanted)
+    if place.uplink == "local" and len(items) != 1:
+        raise p.ParameterError("members", [m["name"] for m in items], "with uplink=local there is one, the host itself")
+    for i, item in enumerate(items):
         where = f"members[{i}]"
         name = p.netns_name(f"{where}.name", item["name"])
         p.interface_name(f"{where}.name", f"ve-{name}")
@@ -229,7 +268,7 @@ def _members(
                 "number": number,
                 "weight": item.get("weight", 1),
                 "cpus": list(item.get("cpus") or []),
-                "mac": member_mac(cluster, name),
+                "mac": member_mac(cluster, name) if place.bridge else "",
                 **place.member_addresses(where, number, item, services),
             }
         )
@@ -300,7 +339,9 @@ def _fits_host(wanted: t.Mapping[str, t.Any], addresses: Addresses, place: Lan, 
     for name, found in host.items():
         for one in found:
             for parameter, address in addresses:
-                if one.ip == address:
+                # A host that is the member itself has it, at a place of ours.
+                ours = place.uplink == "local" and name == ("lo" if one.version == 4 else interface)
+                if one.ip == address and not (ours and one.network.num_addresses == 1):
                     raise p.ParameterError(
                         parameter,
                         str(address),
@@ -365,13 +406,14 @@ def _veth(member: Data, place: Lan, instances: list[Data]) -> Data:
     }
 
 
-def _server(member: Data, instance: Data, addresses: Addresses, pushed_ipv6: list[str]) -> Data:
+def _server(member: Data, instance: Data, addresses: Addresses, place: Lan, instances: list[Data]) -> Data:
+    pushed_ipv6 = _pushed_ipv6(place, instances)
     network, *ipv6 = _slices(instance, member["number"])
     # One process serves both families by one socket, which cannot be bound to two addresses.
     listen: Data = {"dual_stack": True} if len(addresses) > 1 else {"local": str(addresses[0][1])}
     return {
         "name": _server_name(member, instance),
-        "netns": member["name"],
+        "netns": "" if place.uplink == "local" else member["name"],
         "cpus": member["cpus"],
         "protocol": instance["protocol"],
         **listen,

@@ -19,7 +19,6 @@ from dataclasses import dataclass, field, replace
 from ansible_collections.clustered.openvpn.plugins.module_utils import _preflight
 from ansible_collections.clustered.openvpn.plugins.module_utils import _supervisor as base
 from ansible_collections.clustered.openvpn.plugins.module_utils._instance import (
-    STATUS_INTERVAL,
     Desired,
     Instance,
     Observed,
@@ -371,7 +370,7 @@ class Lifecycle:
             except Busy as exc:
                 obstacle = str(exc)
                 busy += 1
-                if busy >= BUSY_ATTEMPTS and _is_fresh(s.instance.status_file):
+                if busy >= BUSY_ATTEMPTS and base.status_is_fresh(s.instance):
                     self.warn(f"{s.instance.name}: {exc}; its status file is fresh, so it is taken as ready")
                     return
             except ManagementError as exc:
@@ -414,10 +413,4 @@ class Lifecycle:
 def _has_account(instance: Instance) -> bool:
     with contextlib.suppress(KeyError):
         return bool(pwd.getpwnam(instance.user) and grp.getgrnam(instance.group))
-    return False
-
-
-def _is_fresh(path: str) -> bool:
-    with contextlib.suppress(OSError):
-        return time.time() - os.stat(path).st_mtime < 3 * STATUS_INTERVAL
     return False

@@ -18,6 +18,7 @@ import typing as t
 from ansible_collections.clustered.openvpn.plugins.module_utils import (
     _bridges,
     _cluster,
+    _failover,
     _iproute,
     _kernel,
     _nic,
@@ -112,6 +113,24 @@ def strays(manifest: Manifest) -> list[str]:
     return [i.unit for i in instances if seen[i.name].pid and not seen[i.name].in_netns]
 
 
+def claims(name: str) -> None:
+    """Give the host's buckets to its members as keepalived says, until the end; then release them."""
+    _failover.follow(_failover_of(name), name)
+
+
+def release(name: str) -> None:
+    """Take all buckets from the host's members: other hosts have them."""
+    _failover.release(_failover_of(name), name)
+
+
+def _failover_of(name: str) -> _failover.Failover:
+    path = f"{MANIFESTS}/{name}.json"
+    try:
+        return _failover.failover_from(read(path))
+    except (ValueError, LookupError, TypeError, AttributeError) as exc:
+        raise DamagedError(f"{path} says nothing of failover ({type(exc).__name__}: {exc}): run the role") from exc
+
+
 def _say(text: str) -> None:
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
@@ -154,12 +173,17 @@ def main(args: t.Sequence[str]) -> int:
         prog="clustered-openvpn", description=f"A cluster as {MANIFESTS}/NAME.json says. Prints the steps taken."
     )
     verbs = {"start": start, "stop": stop, "check": check}
-    helps = [f"{verb}: {function.__doc__}" for verb, function in verbs.items()]
-    parser.add_argument("verb", choices=verbs, help=" ".join(helps))
+    of_many_hosts = {"claims": claims, "release": release}
+    helps = [f"{verb}: {function.__doc__}" for verb, function in {**verbs, **of_many_hosts}.items()]
+    parser.add_argument("verb", choices=[*verbs, *of_many_hosts], help=" ".join(helps))
     parser.add_argument("name", metavar="NAME", help="the cluster's name")
     given = parser.parse_args(args)
     try:
-        verbs[given.verb](read(f"{MANIFESTS}/{_cluster.cluster_name('NAME', given.name)}.json"))
+        name = _cluster.cluster_name("NAME", given.name)
+        if given.verb in of_many_hosts:
+            of_many_hosts[given.verb](name)
+        else:
+            verbs[given.verb](read(f"{MANIFESTS}/{name}.json"))
     except (
         *(RestoreError, ParameterError, OSError, ValueError),
         *(_kernel.KernelError, _supervisor.SupervisorError),

@@ -78,6 +78,8 @@ def _still_joined(
     leaving = {v["name"] for v in veths} & set(facts.get("interfaces", []))
     gateways = {a.split("/")[0] for v in veths if v["name"] in leaving for a in v["peer"]["addresses"]}
     macs = {v["peer"]["mac"]: v["name"] for v in veths if v["name"] in leaving}
+    if not now["bridges"]:
+        return [], []
     (bridge,) = now["bridges"]
     former = [*previous.get("bridges", []), *previous.get("retired", {}).get("bridges", [])]
     former = [b for b in former if b["name"] == bridge["name"]]

@@ -82,6 +82,77 @@ SystemCallErrorNumber=EPERM
 WantedBy=multi-user.target
 """
 
+CLAIMS = f"{UNITS}/clustered-openvpn-claims@.service"
+CLAIMS_TEXT = f"""{MADE}
+[Unit]
+Description=Buckets of the cluster %i on this host, as keepalived says
+Documentation=file:/etc/clustered-openvpn/%i.json
+BindsTo=clustered-openvpn@%i.service
+After=clustered-openvpn@%i.service
+Upholds=clustered-openvpn-vrrp@%i.service
+
+[Service]
+Type=notify
+ExecStart={PROGRAM} claims %i
+ExecReload=/bin/kill -HUP $MAINPID
+ExecStopPost={PROGRAM} release %i
+RuntimeDirectory=clustered-openvpn-claims/%i
+RuntimeDirectoryMode=0700
+Restart=always
+RestartSec=1s
+RestartPreventExitStatus={_restore.DAMAGED}
+NoNewPrivileges=yes
+CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW CAP_SYS_ADMIN CAP_SYS_PTRACE CAP_DAC_OVERRIDE
+DevicePolicy=closed
+LockPersonality=yes
+MemoryDenyWriteExecute=yes
+ProtectClock=yes
+ProtectHostname=yes
+RestrictAddressFamilies=AF_UNIX AF_NETLINK AF_INET AF_INET6
+RestrictNamespaces=net mnt
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service @mount
+SystemCallErrorNumber=EPERM
+"""
+
+VRRP = f"{UNITS}/clustered-openvpn-vrrp@.service"
+VRRP_TEXT = f"""{MADE}
+[Unit]
+Description=Election of the hosts for the slots of the cluster %i (keepalived)
+Documentation=file:/etc/clustered-openvpn/%i.ring/keepalived.conf man:keepalived(8)
+BindsTo=clustered-openvpn-claims@%i.service
+After=clustered-openvpn-claims@%i.service
+ReloadPropagatedFrom=nftables.service
+
+[Service]
+Type=notify
+NotifyAccess=all
+ExecStartPre=/usr/sbin/nft -f /etc/clustered-openvpn/%i.ring/vrrp.nft
+ExecStart=/usr/sbin/keepalived --dont-fork --log-console --vrrp --use-file=/etc/clustered-openvpn/%i.ring/keepalived.conf \
+ --pid=/run/clustered-openvpn-claims/%i/keepalived.pid --vrrp_pid=/run/clustered-openvpn-claims/%i/vrrp.pid
+ExecReload=/usr/sbin/nft -f /etc/clustered-openvpn/%i.ring/vrrp.nft
+ExecReload=/bin/kill -HUP $MAINPID
+Restart=always
+RestartSec=1s
+NoNewPrivileges=yes
+CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW CAP_NET_BROADCAST
+DevicePolicy=closed
+LockPersonality=yes
+PrivateTmp=yes
+ProtectClock=yes
+ProtectHome=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectSystem=full
+RestrictAddressFamilies=AF_UNIX AF_NETLINK AF_INET AF_INET6 AF_PACKET
+RestrictNamespaces=yes
+RestrictSUIDSGID=yes
+SystemCallArchitectures=native
+"""
+
 
 @dataclass(frozen=True)
 class File:
@@ -111,11 +182,11 @@ def sources() -> Files:
 
 def shared() -> Files:
     """What all clusters of the host have together."""
-    return {**sources(), UNIT: File(UNIT_TEXT)}
+    return {**sources(), UNIT: File(UNIT_TEXT), CLAIMS: File(CLAIMS_TEXT), VRRP: File(VRRP_TEXT)}
 
 
-def bonds(name: str, units: t.Iterable[str]) -> Files:
-    """What ties instances to their cluster: they start after it and with it, and stop with it."""
+def bonds(name: str, units: t.Iterable[str], failover: bool = False) -> Files:
+    """What ties instances to their cluster: they start after it and with it, and stop with it. So do its claims."""
     unit = f"clustered-openvpn@{name}.service"
     text = f"{MADE}\n[Unit]\nBindsTo={unit}\nAfter={unit}\n"
     files: Files = {}
@@ -124,6 +195,8 @@ def bonds(name: str, units: t.Iterable[str]) -> Files:
         template = instance.partition("@")[0]
         link = f"{DISTRIBUTED}/{template}@.service"
         files[f"{UNITS}/{unit}.wants/{instance}.service"] = File(target=link)
+    if failover:
+        files[f"{UNITS}/{unit}.wants/clustered-openvpn-claims@{name}.service"] = File(target=CLAIMS)
     return files
 
 
@@ -137,7 +210,7 @@ def bonds_there(name: str) -> Files:
 
 def shared_there() -> Files:
     """Those that are on the host."""
-    return read([PROGRAM, UNIT, *glob.glob(f"{LIBRARY}/**/*.py", recursive=True)])
+    return read([PROGRAM, UNIT, CLAIMS, VRRP, *glob.glob(f"{LIBRARY}/**/*.py", recursive=True)])
 
 
 def read(paths: t.Iterable[str]) -> Files:

@@ -16,6 +16,7 @@ import typing as t
 
 from ansible_collections.clustered.openvpn.plugins.module_utils._instance import (
     RUN,
+    STATUS_INTERVAL,
     Instance,
     Observed,
     Step,
@@ -148,6 +149,13 @@ def in_netns(pid: int, netns: str, host: str = "/proc/self/ns/net") -> bool:
     except OSError:
         return False
     return (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino)
+
+
+def status_is_fresh(instance: Instance) -> bool:
+    """Whether it has written its status file a moment ago."""
+    with contextlib.suppress(OSError):
+        return time.time() - os.stat(instance.status_file).st_mtime < 3 * STATUS_INTERVAL
+    return False
 
 
 # --- the record of what was started -----------------------------------------------------------------------------------

@@ -26,6 +26,14 @@ options:
     type: list
     elements: str
     default: []
+  failover:
+    description:
+      - Whether C(clustered-openvpn-claims@NAME) and C(clustered-openvpn-vrrp@NAME) start with it. keepalived elects the
+        host for slots of buckets, and the former gives these to the members that are well.
+      - The latter takes C(keepalived.conf) and C(vrrp.nft) in C(/etc/clustered-openvpn/NAME.ring). The role
+        C(clusterip_cluster) keeps these files.
+    type: bool
+    default: false
   state:
     description:
       - V(present) installs, enables and starts the unit.
@@ -80,6 +88,7 @@ from ansible_collections.clustered.openvpn.plugins.module_utils import _params a
 ARGUMENT_SPEC = {
     "name": {"type": "str", "required": True},
     "units": {"type": "list", "elements": "str", "default": []},
+    "failover": {"type": "bool", "default": False},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
 }
 
@@ -101,8 +110,8 @@ class Service:
         self.commands: list = []
         self.diff: list = []
 
-    def files(self, wanted: _service.Files, there: _service.Files) -> None:
-        """Bring files about, and let systemd know."""
+    def files(self, wanted: _service.Files, there: _service.Files) -> bool:
+        """Bring files about, and let systemd know. Whether there was anything to do."""
         write, remove = _service.differing(wanted, there)
         for path, file in write.items():
             new = file.target or file.text
@@ -119,10 +128,11 @@ class Service:
             _service.drop(remove)
         if write or remove:
             self.systemctl("daemon-reload")
+        return bool(write or remove)
 
-    def shown(self) -> dict:
+    def shown(self, unit: str = "") -> dict:
         """Whether it is active, and enabled."""
-        text = _supervisor.run(["systemctl", "show", "--property=ActiveState,UnitFileState", self.unit])
+        text = _supervisor.run(["systemctl", "show", "--property=ActiveState,UnitFileState", unit or self.unit])
         return dict(line.split("=", 1) for line in text.split())
 
     def systemctl(self, *words: str) -> None:
@@ -131,15 +141,25 @@ class Service:
         if not self._check_mode:
             _supervisor.run(["systemctl", *words], 300)
 
-    def present(self, units: list) -> None:
+    def present(self, units: list, failover: bool) -> None:
         """The unit first and running: instances that are tied to one that is not would be stopped."""
-        self.files(_service.shared(), _service.shared_there())
+        renewed = self.files(_service.shared(), _service.shared_there())
         shown = self.shown()
         if shown.get("ActiveState") == "failed":  # maybe since it was tried too often: that would not be done again
             self.systemctl("reset-failed", self.unit)
         if shown.get("ActiveState") != "active" or shown.get("UnitFileState") != "enabled":
             self.systemctl("enable", "--now", self.unit)
-        self.files(_service.bonds(self._name, units), _service.bonds_there(self._name))
+        self.files(_service.bonds(self._name, units, failover), _service.bonds_there(self._name))
+        self.claims(failover, renewed)
+
+    def claims(self, wanted: bool, renewed: bool) -> None:
+        """The claims' unit. A new program takes over where the old one was."""
+        unit = f"clustered-openvpn-claims@{self._name}"
+        active = self.shown(unit).get("ActiveState") == "active"
+        if active != wanted:
+            self.systemctl("start" if wanted else "stop", unit)
+        elif active and renewed:
+            self.systemctl("reload", unit)
 
     def absent(self, others: bool) -> None:
         """The reverse."""
@@ -168,7 +188,7 @@ def main() -> None:
         units = [unit_name(unit) for unit in module.params["units"]]
         p.unique("units", units)
         if module.params["state"] == "present":
-            service.present(units)
+            service.present(units, module.params["failover"])
         else:
             service.absent(others(module.params["name"]))
     except (p.ParameterError, _supervisor.SupervisorError, OSError) as exc:

@@ -87,6 +87,7 @@ def test_a_layout_in_full():
     assert result["cluster"] == {
         "address": "192.0.2.10",
         "uplink": "routed",
+        "shared": False,
         "interface": "eth0",
         "bridge": "br-vpn",
         "clustermac": "03:00:c0:00:02:0a",

@@ -1,0 +1,285 @@
+# Copyright (c) 2026 clustered.openvpn contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The program's side that follows keepalived: its FIFO and the members' health -> claims in the kernel.
+
+keepalived alone decides which host has which slot. This process does what it says, and tells it, by a file that all of
+its VRRP instances track, when no member of this host is well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+import typing as t
+from dataclasses import dataclass
+
+from ansible_collections.clustered.openvpn.plugins.module_utils import (
+    _claims,
+    _cluster,
+    _health,
+    _kernel,
+    _nft,
+    _ruleset,
+)
+from ansible_collections.clustered.openvpn.plugins.module_utils._engines import nftables
+from ansible_collections.clustered.openvpn.plugins.module_utils._instance import Instance
+from ansible_collections.clustered.openvpn.plugins.module_utils._observed import View
+
+RUN = "/run/clustered-openvpn-claims"
+WELL, UNWELL = "0\n", "1\n"  # what keepalived reads: a status as of a process
+# Seconds without anybody at the other end of the FIFO. When keepalived reloads it closes it for some milliseconds, and
+# of slots that it keeps it says nothing then (2.2.7 tells just those that it has not).
+SILENCE, GLANCE = 0.5, 0.02
+LOOK = 2.0  # seconds between two looks at what the kernel holds
+
+
+@dataclass(frozen=True)
+class Member:
+    """What is asked whether it is well. C(netns) "" is the host itself."""
+
+    name: str
+    netns: str
+    instances: tuple[str, ...]
+    command: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Failover:
+    """What is to be done. Times are in seconds."""
+
+    claims: _claims.Claims
+    members: tuple[Member, ...]
+    interval: float
+    timeout: float
+    fall: int
+    rise: int
+
+
+def failover_from(manifest: t.Mapping[str, t.Any]) -> Failover:
+    """A cluster's desired state on the host: the part about claims. Raises LookupError, TypeError, ValueError."""
+    cluster, check = manifest["cluster"], manifest["failover"]
+    local = cluster["uplink"] == "local"
+    # A bridged cluster looks up twice: what comes from the LAN and from members, and what the host itself sends.
+    families = ("netdev", "bridge") if cluster["uplink"] == "bridged" else ("netdev",)
+    kind = f"set {nftables.OWNED}" if local else f"map {nftables.OWNER}"
+    versions = [ipaddress.ip_address(one["address"]).version for one in manifest["addresses"]]
+    members = manifest["members"]
+    claims = _claims.Claims(
+        tables=tuple((f, _cluster.table_name(manifest["name"], v), kind) for v in versions for f in families),
+        slots=int(check["slots"]),
+        total_nodes=int(cluster["total_nodes"]),
+        weights={member["name"]: int(member["weight"]) for member in members},
+        macs={member["name"]: member["mac"] for member in members},
+        linger=float(check["linger"]),
+    )
+    asked = []
+    for member in members:
+        netns = "" if local else member["name"]
+        instances = tuple(server["name"] for server in manifest["servers"] if server["netns"] == netns)
+        asked.append(Member(member["name"], netns, instances, tuple(check["command"])))
+    return Failover(
+        claims, tuple(asked), float(check["interval"]), float(check["timeout"]), int(check["fall"]), int(check["rise"])
+    )
+
+
+class Watch(threading.Thread):
+    """Asks one member again and again, and writes a byte when its answer changes. C(well): what is known of it."""
+
+    def __init__(self, member: Member, failover: Failover, changed: int, well: bool) -> None:
+        super().__init__(name=member.name, daemon=True)
+        self.member = member
+        self.well = well
+        self._failover = failover
+        self._changed = changed
+
+    def run(self) -> None:
+        """Until the process ends."""
+        in_a_row = 0
+        while True:
+            began = time.monotonic()
+            trouble = self._trouble()
+            in_a_row = in_a_row + 1 if bool(trouble) == self.well else 0
+            if in_a_row >= (self._failover.fall if self.well else self._failover.rise):
+                self.well, in_a_row = not self.well, 0
+                _say(f"{self.member.name} is well" if self.well else f"{self.member.name} is not well: {trouble}")
+                os.write(self._changed, b".")
+            time.sleep(max(0.0, began + self._failover.interval - time.monotonic()))
+
+    def _trouble(self) -> str:
+        timeout = self._failover.timeout
+        for name in self.member.instances:
+            if trouble := _health.trouble(Instance(name=name, netns=self.member.netns), timeout):
+                return trouble
+        if self.member.command:
+            return _health.refused(self.member.command, self.member.netns, timeout)
+        return ""
+
+
+class Follower:
+    """Does what keepalived says, until it is told to end."""
+
+    def __init__(self, failover: Failover, directory: str) -> None:
+        self._failover = failover
+        self._health = f"{directory}/health"
+        self._fifo = f"{directory}/fifo"
+        self._election = _claims.Election(failover.claims.linger)
+        self._slots: _claims.Owners = {}
+        self._held: dict[int, str] | None = None  # what the kernel holds, as far as is known
+        self._read, self._write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._rest = b""
+        self._ends = self.begins_anew = False
+        self._state = f"{directory}/state"
+        before = self._taken_over()
+        self._election.took_over(before["held"])
+        self._slots = {int(slot): member for slot, member in before["slots"].items()}
+        # Nothing is well until it was asked.
+        self._watches = [Watch(m, failover, self._write, m.name in before["well"]) for m in failover.members]
+
+    def follow(self) -> None:
+        """Until SIGTERM: then nothing is this host's; or SIGHUP: then all is kept for who comes next."""
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._end)
+        signal.set_wakeup_fd(self._write)
+        if not os.path.exists(self._fifo):
+            os.mkfifo(self._fifo, 0o600)
+        self._tell()
+        self._settle()
+        for watch in self._watches:
+            watch.start()
+        _ready()
+        fifo = self._open()
+        alone, looked = float("inf"), time.monotonic()  # since when
+        while not self._ends:
+            now = time.monotonic()
+            due = min(self._election.due(), alone + SILENCE, now + GLANCE if alone <= now else looked + LOOK)
+            fds, _writable, _else = select.select([fifo, self._read], [], [], max(0.0, due - now))
+            now = time.monotonic()
+            if self._read in fds:
+                os.read(self._read, 4096)
+                self._tell()
+            if fifo in fds and not self._heard(fifo, now):
+                os.close(fifo)  # select would go on to say that there is nobody
+                fifo, alone = self._open(), now
+            elif alone <= now and (fifo in fds or self._heard(fifo, now)):
+                alone = float("inf")
+            if now >= alone + SILENCE:
+                _say("keepalived is gone")
+                self._election.forget()
+                alone = float("inf")
+            if now >= looked + LOOK:
+                looked, self._held = now, None
+            self._settle()
+        if self.begins_anew:
+            self._hand_over()
+        else:
+            self._election.forget()
+            self._settle()
+
+    def _end(self, number: int, _frame: t.Any) -> None:
+        self._ends = True
+        self.begins_anew = number == signal.SIGHUP
+
+    def _hand_over(self) -> None:
+        """Keep what is known, so that a new process, with a new program maybe, changes nothing by beginning."""
+        well = [watch.member.name for watch in self._watches if watch.well]
+        known = {"held": sorted(self._election.held(time.monotonic())), "slots": self._slots, "well": well}
+        with open(self._state, "w", encoding="utf-8") as file:
+            json.dump(known, file)
+
+    def _taken_over(self) -> dict[str, t.Any]:
+        """What the process before has kept, once."""
+        known: dict[str, t.Any] = {"held": [], "slots": {}, "well": []}
+        with contextlib.suppress(FileNotFoundError), open(self._state, encoding="utf-8") as file:
+            os.unlink(self._state)
+            known = json.load(file)
+        return known
+
+    def _open(self) -> int:
+        return os.open(self._fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def _heard(self, fifo: int, now: float) -> bool:
+        """Take in what there is to read; False if nobody is there to write."""
+        try:
+            chunk = os.read(fifo, 65536)
+        except BlockingIOError:
+            return True
+        *lines, self._rest = (self._rest + chunk).split(b"\n") if chunk else [b""]
+        for line in lines:
+            self._election.told(line.decode(errors="replace"), now)
+        return bool(chunk)
+
+    def _tell(self) -> None:
+        """Let keepalived know. It looks at the file whenever that is closed."""
+        with open(self._health, "w", encoding="ascii") as file:
+            file.write(WELL if any(watch.well for watch in self._watches) else UNWELL)
+
+    def _settle(self) -> None:
+        """Bring the kernel to what holds now."""
+        claims = self._failover.claims
+        well = [watch.member.name for watch in self._watches if watch.well]
+        slots = _claims.shared_out(claims, self._election.held(time.monotonic()), well, self._slots)
+        wanted = _claims.elements(claims, slots)
+        if slots != self._slots:
+            _say(_claims.changes(self._slots, slots))
+            self._slots = slots
+        try:
+            if self._held is None:
+                self._held = held(claims)
+            if self._held != wanted:
+                _nft.run(_claims.transaction(claims, wanted))
+                self._held = wanted
+        except OSError as exc:  # the tables are being made anew, maybe: it is tried again at the next look
+            _say(f"claims could not be set: {exc}")
+
+
+def held(claims: _claims.Claims) -> dict[int, str]:
+    """The owners that the kernel holds; of tables that differ, something that is none of both."""
+    with _kernel.Kernel() as kernel:
+        keys = [("", family, table) for family, table, _kind in claims.tables]
+        listings = kernel.tables(keys, {"": View("", True)})
+    found = [
+        {int(k): v for k, v in _ruleset.elements_of(listings["", family, table], kind.split()[-1]).items()}
+        for family, table, kind in claims.tables
+    ]
+    return found[0] if all(one == found[0] for one in found) else {0: "differs"}
+
+
+def follow(failover: Failover, name: str) -> None:
+    """Be the process that does what keepalived says of a cluster."""
+    follower = Follower(failover, f"{RUN}/{name}")
+    follower.follow()
+    if follower.begins_anew:
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def release(failover: Failover, name: str) -> None:
+    """Nothing is this host's any more, whatever became of the process that followed keepalived."""
+    claims = failover.claims
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(f"{RUN}/{name}/state")
+    there = set(_nft.list_tables())  # those that are gone hold nothing
+    tables = tuple(one for one in claims.tables if one[:2] in there)
+    _nft.run(_claims.transaction(_claims.Claims(tables, 1, 1, {}, {}), {}))
+
+
+def _ready() -> None:
+    """Tell systemd, if it started this: sd_notify(3)."""
+    path = os.environ.get("NOTIFY_SOCKET", "")
+    if path:
+        with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)) as notify:
+            notify.sendto(b"READY=1", "\0" + path[1:] if path.startswith("@") else path)
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()

@@ -1,0 +1,67 @@
+# Copyright (c) 2026 clustered.openvpn contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Whether a member serves: its OpenVPN instances, and whatever the user has it asked."""
+
+from __future__ import annotations
+
+import subprocess
+import typing as t
+
+from ansible_collections.clustered.openvpn.plugins.module_utils import _kernel, _supervisor
+from ansible_collections.clustered.openvpn.plugins.module_utils._instance import Instance
+from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn import (
+    Busy,
+    Management,
+    ManagementError,
+    NotListening,
+)
+
+ACCEPTED = "03"  # SS_CONNECTED, the state of an accepted connection in /proc/net/unix
+
+
+def trouble(instance: Instance, timeout: float) -> str:
+    """What is wrong with an instance, in words; "" if nothing is."""
+    path = f"{instance.run_dir}/management.sock"
+    try:
+        with Management(path, timeout) as management:
+            pid, state = management.pid(), management.state()
+    except NotListening:
+        return f"{instance.name} does not run"
+    except Busy:
+        # OpenVPN talks to one client at a time. While that is somebody else, its status file says that it is alive.
+        if not _somebody_talks_to_it(instance, path):
+            return f"{instance.name} does not answer"
+        return "" if _supervisor.status_is_fresh(instance) else f"{instance.name} has not written its status for long"
+    except ManagementError as exc:
+        return f"{instance.name}: {exc}"
+    if not state.ready:
+        return f"{instance.name} is not ready: {state.name}"
+    if not _supervisor.in_netns(pid, instance.netns):
+        return f"{instance.name} is in a namespace that is not {instance.netns or 'the host'}'s any more"
+    return ""
+
+
+def refused(command: t.Sequence[str], netns: str, timeout: float) -> str:
+    """What a command of the user's says is wrong, by its exit status; "" if nothing is."""
+    within = ["ip", "netns", "exec", netns] if netns else []
+    try:
+        done = subprocess.run(
+            [*within, *command], stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return f"{command[0]} took longer than {timeout} s"
+    except OSError as exc:
+        return f"{command[0]}: {exc.strerror}"
+    if done.returncode == 0:
+        return ""
+    said = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines()
+    return f"{command[0]} ended with {done.returncode}{': ' + said[-1] if said else ''}"
+
+
+def _somebody_talks_to_it(instance: Instance, path: str) -> bool:
+    unix = "/proc/thread-self/net/unix"
+    with _kernel.Kernel() as kernel, kernel.within(instance.netns), open(unix, errors="replace") as file:
+        lines = [line.split() for line in file]
+    return any(words[-1] == path and words[5] == ACCEPTED for words in lines)
