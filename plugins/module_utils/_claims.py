@@ -38,6 +38,7 @@ class Election:
     """Which slots keepalived has given to this host."""
 
     linger: float
+    _doubted: frozenset[int] = frozenset()  # slots of which keepalived's addresses said something else
     _until: dict[int, float] = field(default_factory=dict)  # slot -> when it is no more this host's
 
     def told(self, line: str, now: float) -> None:
@@ -54,6 +55,19 @@ class Election:
         else:
             self._until.pop(slot, None)
 
+    def seen(self, slots: t.Collection[int]) -> None:
+        """Which slots keepalived holds by its addresses. Of those it has once, a reload of it says nothing.
+
+        Believed when it is seen twice: address and line do not come at the same moment.
+        """
+        differing = {slot for slot, until in self._until.items() if until == float("inf")} ^ set(slots)
+        for slot in differing & self._doubted:
+            if slot in slots:
+                self._until[slot] = float("inf")
+            else:
+                self._until.pop(slot, None)
+        self._doubted = frozenset(differing)
+
     def took_over(self, slots: t.Iterable[int]) -> None:
         """What this host had already."""
         self._until.update(dict.fromkeys(slots, float("inf")))
@@ -64,7 +78,8 @@ class Election:
 
     def held(self, now: float) -> frozenset[int]:
         """The slots that are this host's."""
-        return frozenset(slot for slot, until in self._until.items() if now < until)
+        self._until = {slot: until for slot, until in self._until.items() if now < until}
+        return frozenset(self._until)
 
     def due(self) -> float:
         """When the next one ends."""

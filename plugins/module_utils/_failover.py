@@ -29,11 +29,13 @@ from ansible_collections.clustered.openvpn.plugins.module_utils import (
     _health,
     _kernel,
     _nft,
+    _rtnl,
     _ruleset,
 )
 from ansible_collections.clustered.openvpn.plugins.module_utils._engines import nftables
 from ansible_collections.clustered.openvpn.plugins.module_utils._instance import Instance
 from ansible_collections.clustered.openvpn.plugins.module_utils._observed import View
+from ansible_collections.clustered.openvpn.plugins.module_utils._plan import step
 
 RUN = "/run/clustered-openvpn-claims"
 WELL, UNWELL = "0\n", "1\n"  # what keepalived reads: a status as of a process
@@ -58,6 +60,7 @@ class Failover:
     """What is to be done. Times are in seconds."""
 
     claims: _claims.Claims
+    placeholders: ipaddress.IPv4Network  # addresses that keepalived has on the loopback: the last byte is the slot
     members: tuple[Member, ...]
     interval: float
     timeout: float
@@ -88,7 +91,13 @@ def failover_from(manifest: t.Mapping[str, t.Any]) -> Failover:
         instances = tuple(server["name"] for server in manifest["servers"] if server["netns"] == netns)
         asked.append(Member(member["name"], netns, instances, tuple(check["command"])))
     return Failover(
-        claims, tuple(asked), float(check["interval"]), float(check["timeout"]), int(check["fall"]), int(check["rise"])
+        claims=claims,
+        placeholders=ipaddress.IPv4Network(check["placeholders"]),
+        members=tuple(asked),
+        interval=float(check["interval"]),
+        timeout=float(check["timeout"]),
+        fall=int(check["fall"]),
+        rise=int(check["rise"]),
     )
 
 
@@ -178,6 +187,8 @@ class Follower:
                 alone = float("inf")
             if now >= looked + LOOK:
                 looked, self._held = now, None
+                if self._heard(fifo, now):
+                    self._election.seen([address.packed[-1] for address in placeholders(self._failover)])
             self._settle()
         if self.begins_anew:
             self._hand_over()
@@ -262,9 +273,20 @@ def follow(failover: Failover, name: str) -> None:
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
+def placeholders(failover: Failover) -> list[ipaddress.IPv4Address]:
+    """Those that are there: keepalived adds one when it has a slot, and takes it away; unless it is killed."""
+    with _rtnl.Reader() as reader:
+        addresses = (_rtnl.ip(attributes.get(_rtnl.IFA_LOCAL)) for _fixed, attributes in reader.addresses())
+        found = [ipaddress.ip_address(address) for address in addresses if address]
+    return [one for one in found if isinstance(one, ipaddress.IPv4Address) and one in failover.placeholders]
+
+
 def release(failover: Failover, name: str) -> None:
-    """Nothing is this host's any more, whatever became of the process that followed keepalived."""
+    """Nothing is this host's any more, whatever became of keepalived and of the process that followed it."""
     claims = failover.claims
+    left = [step("addr_del", dev="lo", address=f"{address}/32") for address in placeholders(failover)]
+    with _kernel.Kernel() as kernel:
+        kernel.apply(left)
     with contextlib.suppress(FileNotFoundError):
         os.unlink(f"{RUN}/{name}/state")
     there = set(_nft.list_tables())  # those that are gone hold nothing

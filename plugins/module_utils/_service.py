@@ -129,11 +129,14 @@ ReloadPropagatedFrom=nftables.service
 [Service]
 Type=notify
 NotifyAccess=all
+ExecStartPre={PROGRAM} release %i
 ExecStartPre=/usr/sbin/nft -f /etc/clustered-openvpn/%i.ring/vrrp.nft
-ExecStart=/usr/sbin/keepalived --dont-fork --log-console --vrrp --use-file=/etc/clustered-openvpn/%i.ring/keepalived.conf \
+ExecStart=/usr/sbin/keepalived --dont-fork --log-console --vrrp \
+ --use-file=/etc/clustered-openvpn/%i.ring/keepalived.conf \
  --pid=/run/clustered-openvpn-claims/%i/keepalived.pid --vrrp_pid=/run/clustered-openvpn-claims/%i/vrrp.pid
 ExecReload=/usr/sbin/nft -f /etc/clustered-openvpn/%i.ring/vrrp.nft
 ExecReload=/bin/kill -HUP $MAINPID
+ExecStopPost={PROGRAM} release %i
 Restart=always
 RestartSec=1s
 NoNewPrivileges=yes
