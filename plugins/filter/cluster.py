@@ -10,7 +10,7 @@ import typing as t
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.clustered.openvpn.plugins.module_utils import _buckets, _hash, _layout, _ring
+from ansible_collections.clustered.openvpn.plugins.module_utils import _audit, _buckets, _hash, _layout, _ring
 
 
 def bucket(address: str, total_nodes: int = 256, hash_init: int = 0, ports: t.Sequence[int] = ()) -> int:
@@ -53,6 +53,11 @@ def cluster_ring(
     return _said(_ring.ring, wanted, previous)
 
 
+def cluster_audit(found: t.Mapping[str, t.Mapping[str, t.Any]]) -> list[str]:
+    """What does not fit together among the hosts of a cluster, in sentences."""
+    return _said(_audit.audit, found)
+
+
 def _said(function: t.Callable[..., t.Any], *args: t.Any) -> t.Any:
     try:
         return function(*args)
@@ -69,6 +74,7 @@ class FilterModule:
             "bucket": bucket,
             "bucket_member": bucket_member,
             "bucket_owners": bucket_owners,
+            "cluster_audit": cluster_audit,
             "cluster_layout": cluster_layout,
             "cluster_ring": cluster_ring,
         }

@@ -52,7 +52,7 @@ class Election:
         elif state in ("BACKUP", "STOP") and slot in self._until:
             # The one that has it now accepts already, or is about to.
             self._until[slot] = min(self._until[slot], now + self.linger)
-        else:
+        elif state in ("FAULT", "DELETED"):
             self._until.pop(slot, None)
 
     def seen(self, slots: t.Collection[int]) -> None:

@@ -147,11 +147,11 @@ def _given(wanted: Wanted, parameter: str, version: int) -> Address | None:
     return ipaddress.ip_address(p.address(parameter, value, version=version)) if value else None
 
 
-def host_networks(facts: Wanted, bridge: str) -> dict[str, list[Interface]] | None:
-    """Interface -> its addresses, from facts; without our own bridge. None when nothing was gathered."""
+def host_networks(facts: Wanted, ours: t.Collection[str]) -> dict[str, list[Interface]] | None:
+    """Interface -> its addresses, from facts; without those that are our own. None when nothing was gathered."""
     if "interfaces" not in facts:
         return None
-    return {name: host_addresses(facts, name) for name in facts["interfaces"] if name != bridge}
+    return {name: host_addresses(facts, name) for name in facts["interfaces"] if name not in ours}
 
 
 def host_addresses(facts: Wanted, name: str) -> list[Interface]:

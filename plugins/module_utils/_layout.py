@@ -324,7 +324,8 @@ def _no_overlaps(addresses: Addresses, networks: Networks) -> None:
 
 
 def _fits_host(wanted: t.Mapping[str, t.Any], addresses: Addresses, place: Lan, networks: Networks) -> None:
-    host = host_networks(wanted.get("facts") or {}, place.bridge if place.uplink == "routed" else "")
+    ours = {"routed": [place.bridge], "local": [_device(i) for i in wanted["instances"]]}.get(place.uplink, [])
+    host = host_networks(wanted.get("facts") or {}, ours)
     if host is None:
         return
     interface = wanted["interface"]
@@ -420,8 +421,12 @@ def _server(member: Data, instance: Data, addresses: Addresses, place: Lan, inst
         "port": instance["port"],
         "network": str(network),
         **({"network_ipv6": str(ipv6[0]), "extra_options": pushed_ipv6} if ipv6 else {}),
-        "device": f"tun-{instance['name']}",
+        "device": _device(instance),
     }
+
+
+def _device(instance: t.Mapping[str, t.Any]) -> str:
+    return f"tun-{instance['name']}"
 
 
 def _server_name(member: Data, instance: Data) -> str:

@@ -49,12 +49,14 @@ def ring(wanted: Wanted, previous: t.Iterable[t.Mapping[str, t.Any]] = ()) -> Da
     _not_a_hosts_own(told, one)
     hosts = _hosts({host: mine for host, mine in wanted.items() if host in told or (not mine and host in known)}, known)
     weights = {host: facts["weight"] for host, facts in hosts.items()}
-    first = _slots.preferred(weights, one["slots"], before.get("preferred"))
+    # Where nothing fails over, each bucket may go its own way.
+    slots = one["slots"] if one["failover"] else one["total_nodes"]
+    first = _slots.preferred(weights, slots, before.get("preferred"))
     moves = _slots.moves(before.get("preferred", {}), first)
     return {
         "generation": before.get("generation", 0) + bool(moves or hosts != known),
         "hosts": hosts,
-        "slots": one["slots"],
+        "slots": slots,
         "preferred": first,
         "ranks": [hosts_of for _slot, hosts_of in sorted(_slots.ranks(weights, first).items())],
         "members": {host: _members(mine, hosts[host]["number"]) for host, mine in told.items()},
@@ -84,6 +86,8 @@ def _checked(one: t.Mapping[str, t.Any]) -> None:
     p.mac("clustermac", one["clustermac"] or None, multicast=True)
     total, _seed = _cluster.hash_parameters(one)
     slots, first = one["slots"], one["first_vrid"]
+    if not one["failover"]:
+        return
     if not 1 <= slots <= MAX_VRID or total % slots:
         raise p.ParameterError(
             "slots",
@@ -102,7 +106,7 @@ def _not_a_hosts_own(told: Wanted, one: t.Mapping[str, t.Any]) -> None:
     """An address that a host has for itself cannot be everybody's. Alone on its interface, it is our doing."""
     for parameter in ("address", "ipv6_address"):
         for host, mine in told.items():
-            found = _lan.host_networks(mine["facts"], "") or {}
+            found = _lan.host_networks(mine["facts"], ()) or {}
             for own in (own for owns in found.values() for own in owns):
                 if one[parameter] and own.ip == ipaddress.ip_address(one[parameter]) and own.network.num_addresses > 1:
                     raise p.ParameterError(
@@ -145,7 +149,8 @@ def _claims(told: Wanted, one: t.Mapping[str, t.Any], first: _slots.Slots) -> di
     total = one["total_nodes"]
     given = {host: mine["local_nodes"] for host, mine in told.items() if mine.get("local_nodes") is not None}
     if not given:
-        return {host: _slots.buckets_of(slots, one["slots"], total) for host, slots in first.items()}
+        count = sum(len(slots) for slots in first.values())
+        return {host: _slots.buckets_of(slots, count, total) for host, slots in first.items()}
     if one["failover"]:
         host, nodes = next(iter(given.items()))
         raise p.ParameterError(

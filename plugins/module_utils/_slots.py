@@ -31,10 +31,11 @@ def preferred(weights: t.Mapping[str, int], count: int, previous: Slots | None =
     """Host -> the slots that it is to have when all are well. As few as can be have another host than before."""
     if len(weights) > MAX_HOSTS:
         raise ParameterError("hosts", len(weights), f"VRRP has priorities for {MAX_HOSTS}")
-    try:
-        return _buckets.owners(weights, count, previous)
-    except ParameterError as exc:
-        raise ParameterError("weight", dict(weights), "one host at least needs a weight above 0, none less") from exc
+    if count < len(weights):
+        raise ParameterError("slots", count, f"there must be as many as hosts at least ({len(weights)})")
+    if min(weights.values()) < 0 or not any(weights.values()):
+        raise ParameterError("weight", dict(weights), "one host at least needs a weight above 0, and none one below")
+    return _buckets.owners(weights, count, previous)
 
 
 def ranks(weights: t.Mapping[str, int], first: Slots) -> dict[int, list[str]]:

@@ -1,0 +1,285 @@
+# Copyright (c) 2026 clustered.openvpn contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Hosts of a lab that share an address, and many clients on one of its namespaces: what the tests of a ring share."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import re
+import socket
+import subprocess
+import threading
+import time
+import typing as t
+from pathlib import Path
+
+from client import LAB, Client
+from cluster import ADDRESS, INSTANCES, KEPT, SUITE
+from integration.world import within
+from main import Lab
+
+from ansible_collections.clustered.openvpn.plugins.filter.cluster import bucket
+
+PLAYBOOKS = Path(__file__).parents[2] / "playbooks"
+NET = "198.18.0"  # the many clients', behind c1
+WEB = 80
+TOTAL = 256
+TABLE = "clustered_openvpn_vpn"
+# What a web server says is the name of its host.
+SERVE = (
+    "hostname >/var/www/html/index.html && rm -f /var/www/html/index.nginx-debian.html"
+    f" && ip route replace {NET}.0/24 via 203.0.113.101 && systemctl restart nginx"
+)
+
+
+class Ring:
+    """A lab, and what is on it."""
+
+    def __init__(self, what: str, directory: Path, hosts: int, clients: int, members: int, **variables: t.Any):
+        name = f"{what}{os.getpid()}"
+        self.lab = Lab(name)
+        self.members = members
+        self._logs = KEPT / what
+        self._directory = directory
+        pki = directory / "pki"
+        self.variables: dict[str, t.Any] = {
+            "clusterip_cluster_interface": "eth0",
+            "clusterip_cluster_address": ADDRESS,
+            "clusterip_cluster_members": members,
+            "clusterip_cluster_instances": INSTANCES,
+            "openvpn_server_keepalive_interval": 1,
+            "openvpn_server_keepalive_timeout": 5,
+            "pki_directory": str(pki),
+            "pki_clients": [{"name": f"c{i + 1}"} for i in range(clients)],
+            **variables,
+        }
+        self.tool("up", "--hosts", str(hosts), "--clients", str(clients), "--suite", SUITE)
+        self.hosts = [host.name for host in self.lab.hosts()]
+        inventory = self.lab.inventory()
+        (directory / "hosts.json").write_text(json.dumps(inventory, default=str))
+        known = inventory["all"]["vars"]["lab_clients"]
+        self.clients = [Client(name, c["name"], c["address"], directory, pki) for c in known]
+        self.sources = [f"{NET}.{number}" for number in range(1, 201)]
+        for source in self.sources:
+            self.client_run("ip", "addr", "add", f"{source}/32", "dev", "lo")
+        for host in self.hosts:
+            self.run(host, SERVE)
+
+    def tool(self, verb: str, *args: str) -> None:
+        """Run the lab's tool."""
+        done = subprocess.run(
+            [LAB, verb, self.lab.name, *args], capture_output=True, text=True, timeout=180, check=False
+        )
+        assert done.returncode == 0, done.stderr
+
+    def remove(self) -> None:
+        """Everything; what the hosts have logged stays in .cache/lab."""
+        try:
+            self.tool("logs", str(self._logs))
+        finally:
+            self.tool("down")
+            for client in self.clients:
+                client.disconnect()
+
+    def run(self, host: str, command: str) -> str:
+        """What a shell command says on a host."""
+        line = self.lab.host(host).command("bash", "-c", command)
+        done = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, f"{host}: {command}: {done.stdout}{done.stderr}"
+        return done.stdout.strip()
+
+    def netns(self, short: str) -> str:
+        """A namespace of the lab."""
+        return f"lab-{self.lab.name}-{short}"
+
+    def client_run(self, *command: str) -> str:
+        """What a command says at c1."""
+        return self.clients[0].run(*command)
+
+    def play(self, playbook: str = "many_hosts.yml", *args: str, **variables: t.Any) -> tuple[int, str]:
+        """Run a playbook: its exit status, and what it said."""
+        given = self._directory / "vars.json"
+        given.write_text(json.dumps({**self.variables, **variables}))
+        done = subprocess.run(
+            ["ansible-playbook", "-i", self._directory / "hosts.json", "-e", f"@{given}", *args, PLAYBOOKS / playbook],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=900,
+            check=False,
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    def changed(self, output: str) -> dict[str, int]:
+        """What a playbook says that it changed, by host."""
+        return {host: int(count) for host, count in re.findall(r"^(h\d+) .*changed=(\d+) ", output, re.M)}
+
+    # --- who owns what --------------------------------------------------------------------------------------------
+
+    def claims(self) -> dict[str, dict[int, str]]:
+        """Host -> bucket -> member, as the kernel of each host has it; "" for the host itself."""
+        found = {}
+        kind = ("set", "owned") if not self.members else ("map", "owner")
+        for host in self.hosts:
+            listing = ["nft", "-j", "list", kind[0], "netdev", TABLE, kind[1]]
+            done = subprocess.run(
+                ["ip", "netns", "exec", self.netns(host), *listing], capture_output=True, text=True, check=False
+            )
+            found[host] = {}
+            if done.returncode == 0:
+                (one,) = (entry[kind[0]] for entry in json.loads(done.stdout)["nftables"] if kind[0] in entry)
+                pairs = ([e, ""] if isinstance(e, int) else e for e in one.get("elem", []))
+                found[host] = {int(number): mac for number, mac in pairs}
+        return found
+
+    def owners(self) -> dict[int, list[str]]:
+        """Bucket -> the hosts that own it."""
+        result: dict[int, list[str]] = {number: [] for number in range(1, TOTAL + 1)}
+        for host, mine in self.claims().items():
+            for number in mine:
+                result[number].append(host)
+        return result
+
+    def wait_until_owned(self, seconds: float, hosts: t.Sequence[str] | None = None) -> dict[int, str]:
+        """Until each bucket has one owner, among these hosts; bucket -> host."""
+        end = time.monotonic() + seconds
+        while True:
+            owners = self.owners()
+            if all(len(by) == 1 and (hosts is None or by[0] in hosts) for by in owners.values()):
+                return {number: by[0] for number, by in owners.items()}
+            bad = {number: by for number, by in owners.items() if len(by) != 1}
+            assert time.monotonic() < end, f"after {seconds} s: {bad}"
+            time.sleep(0.05)
+
+    # --- clients --------------------------------------------------------------------------------------------------
+
+    def get(self, source: str, seconds: float = 3, port: int = WEB) -> str | None:
+        """Which host a client's web page comes from; None: it does not come."""
+        with within(self.netns("c1")):
+            connection = http.client.HTTPConnection(ADDRESS, port, timeout=seconds, source_address=(source, 0))
+            with contextlib.closing(connection):
+                try:
+                    connection.request("GET", "/")
+                    return connection.getresponse().read().decode().strip()
+                except OSError:
+                    return None
+
+    def seconds_until_served(self, sources: t.Iterable[str], since: float, bound: float) -> dict[str, float]:
+        """Client -> how long after a moment it got its page, all being tried again and again."""
+        waiting, found = list(sources), {}
+        while waiting:
+            for source in list(waiting):
+                if self.get(source, 0.2):
+                    found[source] = time.monotonic() - since
+                    waiting.remove(source)
+            assert time.monotonic() < since + bound, f"after {bound} s, not served: {waiting}"
+        return found
+
+    def pinging(self, sources: t.Iterable[str]) -> Pings:
+        """Many pings of the service address, until they are asked how many got lost."""
+        return Pings(self.clients[0], sources)
+
+
+class Pings:
+    """Continuous pings from some of c1's addresses."""
+
+    def __init__(self, client: Client, sources: t.Iterable[str]):
+        self._running = {
+            source: client.popen(
+                "ping", "-n", "-q", "-i", "0.1", "-W", "2", "-I", source, ADDRESS, stdout=subprocess.PIPE, text=True
+            )
+            for source in sources
+        }
+
+    def lost(self) -> dict[str, str]:
+        """End them: what those say that lost or doubled a packet; the others must have sent some."""
+        result = {}
+        for process in self._running.values():
+            # The process is the lab's tool, which has become ping.
+            process.send_signal(2)
+        for source, process in self._running.items():
+            said = process.communicate(timeout=20)[0]
+            sent, received = (int(n) for n in re.findall(r"(\d+) packets transmitted, (\d+) received", said)[0])
+            assert sent > 5, said
+            # The last one may be on its way still.
+            if sent - received > 1 or "duplicates" in said:
+                result[source] = said
+        return result
+
+
+class Sampler(threading.Thread):
+    """Looks at all hosts' claims again and again; for how long a bucket had no owner, or two."""
+
+    def __init__(self, ring: Ring):
+        super().__init__(daemon=True)
+        self._ring = ring
+        self._stop = threading.Event()
+        self.longest = {"unowned": 0.0, "doubly owned": 0.0}
+        self.pause = 0.0  # the longest time between two looks
+
+    def run(self) -> None:
+        """Until it is ended."""
+        since: dict[tuple[int, str], float] = {}
+        before = time.monotonic()
+        while not self._stop.is_set():
+            owners = self._ring.owners()
+            now = time.monotonic()
+            self.pause = max(self.pause, now - before)
+            before = now
+            for number, by in owners.items():
+                for what, holds in (("unowned", not by), ("doubly owned", len(by) > 1)):
+                    began = since.pop((number, what), now)
+                    if holds:
+                        since[number, what] = began
+                    self.longest[what] = max(self.longest[what], now - began)
+
+    def end(self) -> dict[str, float]:
+        """The longest times, in seconds."""
+        self._stop.set()
+        self.join()
+        return self.longest
+
+
+class Capture:
+    """Frames that reach c1, as its port of the switch shows them: who answers which connection."""
+
+    def __init__(self, ring: Ring):
+        with within(ring.netns("switch")):
+            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800))
+            self._socket.bind(("c1", 0x0800))
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 24)
+        self._socket.setblocking(False)
+
+    def __enter__(self) -> Capture:
+        return self
+
+    def __exit__(self, *exc_info: t.Any) -> None:
+        self._socket.close()
+
+    def answers(self) -> dict[tuple[str, int, int], set[str]]:
+        """(client, its port, the service's port) -> MAC addresses of those that answered from the service address."""
+        found: dict[tuple[str, int, int], set[str]] = {}
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                frame = self._socket.recv(65536)
+                packet = frame[14:]
+                if packet[9] not in (1, 6, 17) or socket.inet_ntoa(packet[12:16]) != ADDRESS:
+                    continue
+                ports = packet[20:24] if packet[9] != 1 else b"\0\0\0\0"
+                key = (
+                    socket.inet_ntoa(packet[16:20]),
+                    int.from_bytes(ports[2:4], "big"),
+                    int.from_bytes(ports[:2], "big"),
+                )
+                found.setdefault(key, set()).add(frame[6:12].hex(":"))
+        return found
+
+
+def bucket_of(source: str) -> int:
+    """The bucket of a client, as the filter predicts it."""
+    return bucket(source, TOTAL, 0)

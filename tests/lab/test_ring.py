@@ -1,0 +1,268 @@
+# Copyright (c) 2026 clustered.openvpn contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Three hosts that share an address, with a web server and OpenVPN each: who answers, and who does when one fails."""
+
+from __future__ import annotations
+
+import collections
+import time
+import typing as t
+
+import pytest
+from cluster import ADDRESS, PORTS, say, wait_until
+from ring import WEB, Capture, Ring, Sampler, bucket_of
+
+from ansible_collections.clustered.openvpn.plugins.module_utils import _openvpn
+
+LOST, KEPT = 5, 20  # clients that are looked at
+UNITS = "clustered-openvpn-vrrp@vpn clustered-openvpn-claims@vpn"
+
+
+@pytest.fixture(scope="module")
+def ring(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Ring]:
+    """Made by the playbook, and serving."""
+    made = Ring(
+        "ring",
+        tmp_path_factory.mktemp("ring"),
+        hosts=3,
+        clients=3,
+        members=0,
+        clusterip_cluster_services=[{"protocol": "tcp", "port": WEB}],
+        clusterip_cluster_check_command=["nc", "-z", "127.0.0.1", "80"],
+    )
+    try:
+        status, said = made.play()
+        assert status == 0, said[-6000:]
+        yield made
+    finally:
+        made.remove()
+
+
+def served_at(ring: Ring) -> dict[str, list[str]]:
+    """Common name -> hosts that serve it."""
+    found: dict[str, list[str]] = {}
+    for host in ring.hosts:
+        leader = ring.lab.host(host).leader()
+        for instance in PORTS:
+            path = f"/proc/{leader}/root/run/clustered-openvpn/vpn-{instance}/management.sock"
+            try:
+                status = _openvpn.ask(path, _openvpn.Management.status)
+            except _openvpn.ManagementError:
+                continue
+            for client in status.clients:
+                if client.virtual_address:
+                    found.setdefault(client.common_name, []).append(host)
+    return found
+
+
+def test_a_second_run_changes_nothing(ring: Ring) -> None:
+    before = ring.wait_until_owned(10)
+    status, said = ring.play()
+    assert status == 0, said[-6000:]
+    assert ring.changed(said) == dict.fromkeys(ring.hosts, 0)
+    assert ring.wait_until_owned(1) == before
+    shares = collections.Counter(before.values())
+    assert sorted(shares.values()) == [84, 84, 88], "64 slots of 4 buckets, for three hosts"
+
+
+def test_each_client_is_answered_once_by_the_predicted_host(ring: Ring) -> None:
+    owners = ring.wait_until_owned(5)
+    with Capture(ring) as capture:
+        for source in ring.sources:
+            assert ring.get(source) == owners[bucket_of(source)], source
+        answers = capture.answers()
+    assert {client for client, _port, _service in answers} >= set(ring.sources)
+    twice = {key: macs for key, macs in answers.items() if len(macs) > 1}
+    assert twice == {}
+
+
+def test_other_ports_are_silent(ring: Ring) -> None:
+    with Capture(ring) as capture:
+        for source in ring.sources[:6]:
+            assert ring.get(source, 0.3, port=22) is None
+        answers = capture.answers()
+    assert [key for key in answers if key[2] == 22] == []
+
+
+def test_openvpn_clients_are_served_by_the_predicted_host(ring: Ring) -> None:
+    for client, protocol in zip(ring.clients, ("udp", "tcp", "udp")):
+        client.connect(*client.options_as(client.name, ADDRESS, PORTS[protocol], protocol))
+    owners = ring.wait_until_owned(5)
+    wanted = {client.name: [owners[bucket_of(client.address)]] for client in ring.clients}
+    wait_until(lambda: served_at(ring) == wanted, 10, f"wanted {wanted}, but {served_at(ring)}")
+
+
+def power_off(ring: Ring, host: str) -> None:
+    ring.tool("poweroff", host)
+
+
+def cut(ring: Ring, host: str) -> None:
+    ring.tool("cut", host)
+
+
+def kill_keepalived(ring: Ring, host: str) -> None:
+    ring.run(host, "kill -9 $(systemctl show --property MainPID --value clustered-openvpn-vrrp@vpn)")
+
+
+def kill_group(ring: Ring, host: str) -> None:
+    ring.run(host, "systemctl kill --kill-whom all --signal KILL clustered-openvpn-vrrp@vpn")
+
+
+def hang(ring: Ring, host: str) -> None:
+    ring.run(host, "kill -STOP $(systemctl show --property MainPID --value openvpn-server@vpn-udp)")
+
+
+def nothing(ring: Ring, host: str) -> None:
+    del ring, host
+
+
+def power_on(ring: Ring, host: str) -> None:
+    ring.tool("reboot", host)
+    wait_until(lambda: ring.run(host, "systemctl is-active nginx || true") == "active", 30, "nginx")
+    ring.run(host, "ip route replace 198.18.0.0/24 via 203.0.113.101")
+
+
+def mend(ring: Ring, host: str) -> None:
+    ring.tool("mend", host)
+
+
+def let_go(ring: Ring, host: str) -> None:
+    ring.run(host, "kill -CONT $(systemctl show --property MainPID --value openvpn-server@vpn-udp)")
+
+
+FAULTS = [(kill_keepalived, nothing), (kill_group, nothing), (hang, let_go), (cut, mend), (power_off, power_on)]
+
+
+@pytest.mark.parametrize(("fault", "cure"), FAULTS, ids=lambda function: function.__name__)
+def test_others_take_over(
+    ring: Ring,
+    fault: t.Callable[[Ring, str], None],
+    cure: t.Callable[[Ring, str], None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = ring.wait_until_owned(10)
+    victim = collections.Counter(before.values()).most_common(1)[0][0]
+    others = [host for host in ring.hosts if host != victim]
+    lost = [s for s in ring.sources if before[bucket_of(s)] == victim][:LOST]
+    kept = [s for s in ring.sources if before[bucket_of(s)] != victim][:KEPT]
+    connected = [c.name for c in ring.clients if before[bucket_of(c.address)] == victim]
+    pings = ring.pinging(kept)
+    wait_until(lambda: all(ring.get(source) for source in kept[:3]), 5, "they are served")
+    since = time.monotonic()
+    fault(ring, victim)
+    done = time.monotonic()
+    served = ring.seconds_until_served(lost, since, 15)
+
+    def back() -> bool:
+        at = served_at(ring)
+        return all(set(at.get(name, [])) & set(others) for name in connected)
+
+    seconds = wait_until(back, 20, f"{connected} are back")
+    lost_pings = pings.lost()
+    say(
+        capsys,
+        f"{fault.__name__} ({done - since:.2f} s): new clients after {max(served.values()):.2f} s;"
+        f" {len(connected)} connected after {time.monotonic() - since if connected else 0:.1f} s",
+    )
+    assert max(served.values()) - (done - since) < 3
+    assert seconds < 5 + 3 + 3, "ping-restart, and three seconds"
+    assert lost_pings == {}
+    # What it had goes to both of the others.
+    if fault is not cut:
+        after = ring.wait_until_owned(5, others)
+        assert {after[number] for number, host in before.items() if host == victim} == set(others)
+        assert {number: host for number, host in after.items() if before[number] != victim} == {
+            number: host for number, host in before.items() if host != victim
+        }
+    cure(ring, victim)
+    wait_until(lambda: ring.run(victim, f"systemctl is-active {UNITS}").split() == ["active"] * 2, 20, "its units")
+    ring.wait_until_owned(10)
+
+
+def test_a_run_while_a_host_is_down_moves_nothing(ring: Ring) -> None:
+    ring.tool("poweroff", "h2")
+    before = ring.wait_until_owned(10, ["h1", "h3"])
+    status, said = ring.play()
+    assert "unreachable=1" in said
+    assert {host: count for host, count in ring.changed(said).items() if host != "h2"} == {"h1": 0, "h3": 0}
+    assert ring.wait_until_owned(1) == before
+    with Capture(ring) as capture:
+        power_on(ring, "h2")
+        wait_until(lambda: ring.run("h2", f"systemctl is-active {UNITS}").split() == ["active"] * 2, 20, "its units")
+        for source in ring.sources[:40]:
+            assert ring.get(source) == before[bucket_of(source)]
+        said_by_h2 = [key for key, macs in capture.answers().items() if "02:00:cb:00:71:02" in macs]
+    assert said_by_h2 == [], "it was not elected, so it has nothing to say"
+    assert ring.wait_until_owned(1) == before, "without failback, nothing moves"
+    status, said = ring.play("many_hosts.yml", "--check")
+    assert status == 0, said[-6000:]
+    assert ring.changed(said) == dict.fromkeys(ring.hosts, 0)
+    assert ring.wait_until_owned(1) == before
+
+
+def test_slots_are_brought_back_with_hardly_a_gap(ring: Ring, capsys: pytest.CaptureFixture[str]) -> None:
+    before = ring.wait_until_owned(5)
+    assert "h2" not in before.values()
+    sampler = Sampler(ring)
+    sampler.start()
+    status, said = ring.play("rebalance.yml")
+    longest = sampler.end()
+    assert status == 0, said[-6000:]
+    say(capsys, f"moves by a playbook: {longest}, looked at every {sampler.pause:.2f} s at the most")
+    after = ring.wait_until_owned(5)
+    assert sorted(collections.Counter(after.values()).values()) == [84, 84, 88]
+    assert longest["unowned"] <= 0.3 + sampler.pause
+    assert longest["doubly owned"] <= 0.3 + sampler.pause
+
+
+def test_both_halves_of_a_split_network_serve_and_one_after_it_heals(ring: Ring) -> None:
+    before = ring.wait_until_owned(5)
+    ring.tool("cut", "h3")
+    wait_until(lambda: len(ring.claims()["h3"]) == 256, 10, "h3 alone serves its side")
+    wait_until(lambda: all(set(by) & {"h1", "h2"} for by in ring.owners().values()), 10, "the others serve theirs")
+    ring.tool("mend", "h3")
+    after = ring.wait_until_owned(5)
+    assert set(after) == set(before)
+
+
+def test_with_failback_a_host_takes_its_slots_again(ring: Ring, capsys: pytest.CaptureFixture[str]) -> None:
+    status, said = ring.play(clusterip_cluster_failback=True)
+    assert status == 0, said[-6000:]
+    before = wait_for_shares(ring)
+    ring.tool("poweroff", "h1")
+    ring.wait_until_owned(10, ["h2", "h3"])
+    sampler = Sampler(ring)
+    sampler.start()
+    power_on(ring, "h1")
+    after = wait_for_shares(ring)
+    longest = sampler.end()
+    say(capsys, f"failback: {longest}, looked at every {sampler.pause:.2f} s at the most")
+    assert after == before
+    assert longest["unowned"] <= 0.3 + sampler.pause
+    assert longest["doubly owned"] <= 0.3 + sampler.pause
+
+
+def wait_for_shares(ring: Ring) -> dict[int, str]:
+    """Until all hosts have their share."""
+
+    def fair() -> bool:
+        return sorted(collections.Counter(ring.wait_until_owned(10).values()).values()) == [84, 84, 88]
+
+    wait_until(fair, 30, "each host has its share")
+    return ring.wait_until_owned(5)
+
+
+def test_a_host_that_leaves_is_as_it_was(ring: Ring) -> None:
+    status, said = ring.play("many_hosts.yml", "--limit", "h3", clusterip_cluster_state="absent")
+    assert status == 0, said[-6000:]
+    ring.wait_until_owned(10, ["h1", "h2"])
+    left = ring.run(
+        "h3", "nft list tables; ip -br addr; cat /proc/net/dev_mcast; ls /etc/clustered-openvpn /etc/systemd/system"
+    )
+    assert "clustered_openvpn" not in left
+    assert ADDRESS not in left
+    assert "0300cb007114" not in left
+    assert "127.64." not in left
+    assert "vpn" not in left.replace("openvpn", "")
