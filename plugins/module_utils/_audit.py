@@ -57,8 +57,8 @@ def _owners(found: Findings) -> t.Iterator[str]:
     for bucket, hosts in owners.items():
         if len(hosts) > 1:
             doubly.setdefault(tuple(hosts), []).append(bucket)
-    for hosts, buckets in doubly.items():
-        yield f"{_named(buckets)}: owned by {' and '.join(hosts)}, so that clients are answered twice"
+    for both, buckets in doubly.items():
+        yield f"{_named(buckets)}: owned by {' and '.join(both)}, so that clients are answered twice"
 
 
 def _arp(found: Findings) -> t.Iterator[str]:

@@ -341,8 +341,8 @@ def _fits_host(wanted: t.Mapping[str, t.Any], addresses: Addresses, place: Lan, 
         for one in found:
             for parameter, address in addresses:
                 # A host that is the member itself has it, at a place of ours.
-                ours = place.uplink == "local" and name == ("lo" if one.version == 4 else interface)
-                if one.ip == address and not (ours and one.network.num_addresses == 1):
+                at_ours = place.uplink == "local" and name == ("lo" if one.version == 4 else interface)
+                if one.ip == address and not (at_ours and one.network.num_addresses == 1):
                     raise p.ParameterError(
                         parameter,
                         str(address),
