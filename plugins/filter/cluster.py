@@ -10,7 +10,7 @@ import typing as t
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.clustered.openvpn.plugins.module_utils import _audit, _buckets, _hash, _layout, _ring
+from ansible_collections.clustered.openvpn.plugins.module_utils import _audit, _buckets, _cluster, _hash, _layout, _ring
 
 
 def bucket(address: str, total_nodes: int = 256, hash_init: int = 0, ports: t.Sequence[int] = ()) -> int:
@@ -58,6 +58,11 @@ def cluster_audit(found: t.Mapping[str, t.Mapping[str, t.Any]]) -> list[str]:
     return _said(_audit.audit, found)
 
 
+def clustermac(address: str) -> str:
+    """The multicast MAC address of a cluster that was told none."""
+    return _said(_cluster.default_clustermac, address)
+
+
 def _said(function: t.Callable[..., t.Any], *args: t.Any) -> t.Any:
     try:
         return function(*args)
@@ -75,6 +80,7 @@ class FilterModule:
             "bucket_member": bucket_member,
             "bucket_owners": bucket_owners,
             "cluster_audit": cluster_audit,
+            "clustermac": clustermac,
             "cluster_layout": cluster_layout,
             "cluster_ring": cluster_ring,
         }
