@@ -89,7 +89,7 @@ Description=Buckets of the cluster %i on this host, as keepalived says
 Documentation=file:/etc/clustered-openvpn/%i.json
 BindsTo=clustered-openvpn@%i.service
 After=clustered-openvpn@%i.service
-Upholds=clustered-openvpn-vrrp@%i.service
+Wants=clustered-openvpn-vrrp@%i.service
 
 [Service]
 Type=notify

@@ -153,13 +153,15 @@ class Service:
         self.claims(failover, renewed)
 
     def claims(self, wanted: bool, renewed: bool) -> None:
-        """The claims' unit. A new program takes over where the old one was."""
-        unit = f"clustered-openvpn-claims@{self._name}"
-        active = self.shown(unit).get("ActiveState") == "active"
-        if active != wanted:
-            self.systemctl("start" if wanted else "stop", unit)
-        elif active and renewed:
-            self.systemctl("reload", unit)
+        """The claims' unit, and that of the election, which ends with it. A new program takes over where the old one was."""
+        claims, election = (f"clustered-openvpn-{kind}@{self._name}" for kind in ("claims", "vrrp"))
+        active = [self.shown(unit).get("ActiveState") == "active" for unit in (claims, election)]
+        if not wanted and active[0]:
+            self.systemctl("stop", claims)
+        if wanted and active[0] and renewed:
+            self.systemctl("reload", claims)
+        if wanted and not all(active):
+            self.systemctl("start", claims, election)
 
     def absent(self, others: bool) -> None:
         """The reverse."""
