@@ -153,7 +153,7 @@ class Service:
         self.claims(failover, renewed)
 
     def claims(self, wanted: bool, renewed: bool) -> None:
-        """The claims' unit, and that of the election, which ends with it. A new program takes over where the old one was."""
+        """The units of claims and election, which end together. A new program takes over where the old one was."""
         claims, election = (f"clustered-openvpn-{kind}@{self._name}" for kind in ("claims", "vrrp"))
         active = [self.shown(unit).get("ActiveState") == "active" for unit in (claims, election)]
         if not wanted and active[0]:
