@@ -172,7 +172,12 @@ def test_processes_left_running_end_with_the_lab() -> None:
 def test_an_interrupted_up_leaves_nothing(number: signal.Signals, seconds: float) -> None:
     name = f"{NAME}i"
     command = [LAB, "up", name, "--hosts", "3", "--clients", "3"]
-    with subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(
+        command,
+        start_new_session=True,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # a shell's background jobs ignore SIGINT
+    ) as process:
         time.sleep(seconds)
         os.killpg(process.pid, number)  # as a terminal does: to the whole group
         status = process.wait(timeout=60)
