@@ -28,6 +28,7 @@ from ansible_collections.clustered.openvpn.plugins.filter.cluster import bucket
 PLAYBOOKS = Path(__file__).parents[2] / "playbooks"
 NET = "198.18.0"  # the many clients', behind c1
 WEB = 80
+ETH_P_ALL = 3
 TOTAL = 256
 TABLE = "clustered_openvpn_vpn"
 # What a web server says is the name of its host.
@@ -250,8 +251,9 @@ class Capture:
 
     def __init__(self, ring: Ring):
         with within(ring.netns("switch")):
-            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800))
-            self._socket.bind(("c1", 0x0800))
+            # All protocols: of one alone, what leaves a port is not shown.
+            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
+            self._socket.bind(("c1", ETH_P_ALL))
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 24)
         self._socket.setblocking(False)
 
@@ -268,7 +270,11 @@ class Capture:
             while True:
                 frame = self._socket.recv(65536)
                 packet = frame[14:]
-                if packet[9] not in (1, 6, 17) or socket.inet_ntoa(packet[12:16]) != ADDRESS:
+                if (
+                    frame[12:14] != b"\x08\x00"
+                    or packet[9] not in (1, 6, 17)
+                    or socket.inet_ntoa(packet[12:16]) != ADDRESS
+                ):
                     continue
                 ports = packet[20:24] if packet[9] != 1 else b"\0\0\0\0"
                 key = (
