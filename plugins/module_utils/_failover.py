@@ -125,6 +125,12 @@ class Watch(threading.Thread):
             time.sleep(max(0.0, began + self._failover.interval - time.monotonic()))
 
     def _trouble(self) -> str:
+        try:
+            return self._asked()
+        except OSError as exc:  # its namespace is being made anew, maybe
+            return str(exc)
+
+    def _asked(self) -> str:
         timeout = self._failover.timeout
         for name in self.member.instances:
             if trouble := _health.trouble(Instance(name=name, netns=self.member.netns), timeout):

@@ -34,6 +34,10 @@ options:
         C(clusterip_cluster) keeps these files.
     type: bool
     default: false
+  reload:
+    description: Whether the desired state is another than it was, so that the unit of the claims has to read it.
+    type: bool
+    default: false
   state:
     description:
       - V(present) installs, enables and starts the unit.
@@ -89,6 +93,7 @@ ARGUMENT_SPEC = {
     "name": {"type": "str", "required": True},
     "units": {"type": "list", "elements": "str", "default": []},
     "failover": {"type": "bool", "default": False},
+    "reload": {"type": "bool", "default": False},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
 }
 
@@ -141,7 +146,7 @@ class Service:
         if not self._check_mode:
             _supervisor.run(["systemctl", *words], 300)
 
-    def present(self, units: list, failover: bool) -> None:
+    def present(self, units: list, failover: bool, reload: bool) -> None:
         """The unit first and running: instances that are tied to one that is not would be stopped."""
         renewed = self.files(_service.shared(), _service.shared_there())
         shown = self.shown()
@@ -150,7 +155,7 @@ class Service:
         if shown.get("ActiveState") != "active" or shown.get("UnitFileState") != "enabled":
             self.systemctl("enable", "--now", self.unit)
         self.files(_service.bonds(self._name, units, failover), _service.bonds_there(self._name))
-        self.claims(failover, renewed)
+        self.claims(failover, renewed or reload)
 
     def claims(self, wanted: bool, renewed: bool) -> None:
         """The units of claims and election, which end together. A new program takes over where the old one was."""
@@ -190,7 +195,7 @@ def main() -> None:
         units = [unit_name(unit) for unit in module.params["units"]]
         p.unique("units", units)
         if module.params["state"] == "present":
-            service.present(units, module.params["failover"])
+            service.present(units, module.params["failover"], module.params["reload"])
         else:
             service.absent(others(module.params["name"]))
     except (p.ParameterError, _supervisor.SupervisorError, OSError) as exc:

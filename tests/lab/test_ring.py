@@ -20,6 +20,14 @@ LOST, KEPT = 5, 20  # clients that are looked at
 UNITS = "clustered-openvpn-vrrp@vpn clustered-openvpn-claims@vpn"
 
 
+# Variable -> what all are told, and what h2 is.
+WRONG = {
+    "clusterip_cluster_hash_init": (0, 1),
+    "clusterip_cluster_clustermac": ("'03:00:00:00:00:01'", "'02:00:00:00:00:01'"),
+    "clusterip_cluster_slots": (64, 256),
+}
+
+
 @pytest.fixture(scope="module")
 def ring(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Ring]:
     """Made by the playbook, and serving."""
@@ -65,6 +73,16 @@ def test_a_second_run_changes_nothing(ring: Ring) -> None:
     assert ring.wait_until_owned(1) == before
     shares = collections.Counter(before.values())
     assert sorted(shares.values()) == [84, 84, 88], "64 slots of 4 buckets, for three hosts"
+
+
+def test_hosts_that_are_told_different_things_are_left_alone(ring: Ring) -> None:
+    before = ring.wait_until_owned(10)
+    for name, values in WRONG.items():
+        status, said = ring.play(**{name: f"{{{{ {values[1]} if inventory_hostname == 'h2' else {values[0]} }}}}"})
+        assert status != 0, said[-6000:]
+        assert f"{name.removeprefix('clusterip_cluster_')}: " in said
+        assert ring.changed(said) == dict.fromkeys(ring.hosts, 0), name
+    assert ring.wait_until_owned(1) == before
 
 
 def test_each_client_is_answered_once_by_the_predicted_host(ring: Ring) -> None:
