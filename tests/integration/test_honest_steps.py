@@ -148,7 +148,7 @@ def topologies(draw: st.DrawFn) -> dict[str, Parameters]:
 
 
 def without_loops(ports: list[str], bridges: list[Parameters]) -> list[str]:
-    """Those that a bridge can have: one frame that goes round and round takes a core for itself, until all is removed."""
+    """Those that a bridge can have: a frame that goes round and round takes a core for itself, until all is removed."""
     others = {port for bridge in bridges for port in bridge["ports"]}
     result: list[str] = []
     leading = 0
