@@ -54,6 +54,7 @@ class Cluster:
     forward_ipv6: bool
     uplink: str = "routed"
     shared: bool = False
+    hash_as: str = "nftables"
 
     @property
     def version(self) -> int:
@@ -159,6 +160,7 @@ def cluster_from(params: t.Mapping[str, t.Any]) -> Cluster:
         uplink=params["uplink"],
         forward_ipv6=params["forward_ipv6"],
         shared=params["shared"],
+        hash_as=_hash_as(params, address),
     )
 
 
@@ -184,6 +186,15 @@ def _hashmode(params: t.Mapping[str, t.Any], services: tuple[Service, ...]) -> s
             " force=true where no datagram is ever fragmented",
         )
     return str(mode)
+
+
+def _hash_as(params: t.Mapping[str, t.Any], address: str) -> str:
+    wanted = params["hash_as"] or params["engine"]
+    if wanted != "nftables" and ipaddress.ip_address(address).version == 6:
+        raise p.ParameterError("hash_as", wanted, f"hashes no IPv6 addresses as {address} has clients of: use nftables")
+    if wanted == "xt_cluster" and params["hashmode"] != "sourceip":
+        raise p.ParameterError("hashmode", params["hashmode"], "xt_cluster hashes addresses only: use sourceip")
+    return str(wanted)
 
 
 def _service(where: str, item: t.Mapping[str, t.Any]) -> Service:

@@ -100,6 +100,7 @@ def layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None
             "shared": bool(wanted.get("shared")),
             "distribution": wanted.get("distribution", "steer"),
             "hashmode": wanted.get("hashmode", "sourceip"),
+            "hash_as": _hash_as(wanted),
             "force": wanted.get("force", False),
             # On the LAN, members reach the world by themselves; what comes out of tunnels goes by the host.
             "forward_ipv6": bool(pools_ipv6) or (place.has_ipv6 and place.uplink == "routed"),
@@ -198,6 +199,13 @@ def _service_addresses(wanted: t.Mapping[str, t.Any]) -> Addresses:
             p.address(parameter, wanted[parameter], version=version)
             result.append((parameter, ipaddress.ip_address(p.service_address(parameter, wanted[parameter]))))
     return result
+
+
+def _hash_as(wanted: t.Mapping[str, t.Any]) -> str:
+    hash_as = wanted.get("hash_as") or "nftables"
+    if hash_as != "nftables" and wanted.get("ipv6_address"):
+        raise p.ParameterError("hash_as", hash_as, "hashes IPv4 addresses only: use nftables, or no ipv6_address")
+    return str(hash_as)
 
 
 def member_mac(cluster: str, member: str) -> str:

@@ -80,6 +80,15 @@ options:
     type: str
     choices: [nftables]
     default: nftables
+  hash_as:
+    description:
+      - The engine whose hash O(engine=nftables) computes, so that hosts of a cluster can share a ring though they have
+        different engines. That of O(engine) when left out. The same on all hosts that share an address.
+      - V(clusterip) is the hash of the kernel's own C(CLUSTERIP) target, in all three O(hashmode)s. V(xt_cluster) is
+        that of C(iptables -m cluster), which for IPv4 on little-endian machines is the one of V(nftables).
+        Both are for IPv4.
+    type: str
+    choices: [nftables, xt_cluster, clusterip]
   hashmode:
     description:
       - What is hashed. V(sourceip) is the client's address.
@@ -280,6 +289,7 @@ ARGUMENT_SPEC = {
     "shared": {"type": "bool", "default": False},
     "distribution": {"type": "str", "choices": ["steer", "flood"], "default": "steer"},
     "engine": {"type": "str", "choices": ["nftables"], "default": "nftables"},
+    "hash_as": {"type": "str", "choices": ["nftables", "xt_cluster", "clusterip"]},
     "hashmode": {
         "type": "str",
         "choices": ["sourceip", "sourceip-sourceport", "sourceip-sourceport-destport"],

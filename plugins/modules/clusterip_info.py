@@ -60,6 +60,10 @@ clusters:
     hash_init:
       description: The seed of the hash.
       type: int
+    hash_as:
+      description:
+        - The engine whose hash it is, V(nftables) or V(clusterip). That of V(xt_cluster) is the one of V(nftables).
+      type: str
     owners:
       description: The buckets that each MAC address owns. V(local) stands for the host itself.
       type: dict
@@ -74,6 +78,7 @@ clusters:
       distribution: steer
       total_nodes: 4
       hash_init: 4660
+      hash_as: nftables
       owners:
         "02:00:00:00:01:01": [1, 2]
         "02:00:00:00:01:02": [3, 4]
@@ -111,7 +116,7 @@ def cluster_facts(kernel: _module.Kernel, table: str) -> dict:
     facts = {
         "uplink": "local" if nftables.is_local(host) else "bridged" if bridged else "routed",
         "distribution": distribution,
-        **(hashed or {"address": None, "total_nodes": 0, "hash_init": None}),
+        **(hashed or {"address": None, "total_nodes": 0, "hash_init": None, "hash_as": None}),
     }
     owned = frozenset().union(*held.values())
     return {

@@ -56,6 +56,7 @@ _ABOUT = {
     4: {"client": "@th,192,32", "protocol": "@th,136,8", "port": "@th,240,16", "service": "@th,224,16"},
     6: {"client": "@th,256,128", "protocol": "@th,112,8", "port": "@th,400,16", "service": "@th,384,16"},
 }
+_LAST_BIT = {"ip saddr": "@nh,127,1", _ABOUT[4]["client"]: "@th,223,1"}
 _PROTOCOLS = {"tcp": 6, "udp": 17}
 
 
@@ -139,12 +140,14 @@ def is_local(listing: Listing) -> bool:
 
 
 def hash_in(listing: Listing) -> dict[str, t.Any] | None:
-    """What the kernel hashes with: address, total_nodes, hash_init; read from the rules themselves."""
+    """What the kernel hashes with: address, total_nodes, hash_init, hash_as; read from the rules themselves."""
     for rule in [*_ruleset.rules_of(listing, UPLINK), *_ruleset.rules_of(listing, CLAIM)]:
         jhash = next((found for found in _find(rule["expr"], "jhash") if _has_source(found)), None)
         address = next((m["right"] for m in _find(rule["expr"], "match") if _field(m["left"]) == "daddr"), None)
         if jhash:
-            return {"address": address, "total_nodes": jhash["mod"], "hash_init": jhash.get("seed", 0)}
+            hash_as = "clusterip" if next(_find(jhash["expr"], ">>"), None) else "nftables"
+            total, seed = jhash["mod"], jhash.get("seed", 0)
+            return {"address": address, "total_nodes": total, "hash_init": seed, "hash_as": hash_as}
     return None
 
 
@@ -326,23 +329,38 @@ def _decided(cluster: Cluster, match: str, verdict: str, fwd: str | None = None)
     family, errors, about = _family(cluster), _ERRORS[cluster.version], _ABOUT[cluster.version]
     action = "ether daddr set " if verdict.startswith("map ") else ""
 
-    def to_owner(key: str) -> str:
+    def looked_up(condition: str, source: str, ports: tuple[str, ...], purpose: str) -> t.Iterator[Rule]:
         total, seed = cluster.total_nodes, cluster.hash_init
-        return f"{action}jhash {key} mod {total} seed {seed:#x} offset 1 {verdict}"
+        for last_bit, number in _as_hashed(cluster, source):
+            key = " . ".join((number, *ports))
+            text = f"{condition}{last_bit} {action}jhash {key} mod {total} seed {seed:#x} offset 1 {verdict}"
+            yield Rule(text, purpose, fwd)
 
     why = "an ICMP error about a flow goes to the member of its client"
     for protocol in _hashed_with_ports(cluster):
-        key = [about["client"], about["port"], *([about["service"]] if _with_destport(cluster) else [])]
+        ports = (about["port"], *([about["service"]] if _with_destport(cluster) else []))
         of = f"{about['protocol']} {_PROTOCOLS[protocol]}"
-        yield Rule(f"{match} {errors} {of} {to_owner(' . '.join(key))}", f"{why}, {protocol}", fwd)
-    yield Rule(f"{match} {errors} {to_owner(about['client'])}", why, fwd)
+        yield from looked_up(f"{match} {errors} {of}", about["client"], ports, f"{why}, {protocol}")
+    yield from looked_up(f"{match} {errors}", about["client"], (), why)
     yield Rule(f"{match} {errors} drop", "an ICMP error about a flow of nobody's here")
     for protocol in _hashed_with_ports(cluster):
-        key = [f"{family} saddr", f"{protocol} sport", *([f"{protocol} dport"] if _with_destport(cluster) else [])]
-        yield Rule(f"{match} {to_owner(' . '.join(key))}", f"the owner of the client's bucket, {protocol}", fwd)
+        ports = (f"{protocol} sport", *([f"{protocol} dport"] if _with_destport(cluster) else []))
+        yield from looked_up(match, f"{family} saddr", ports, f"the owner of the client's bucket, {protocol}")
         yield Rule(f"{match} meta l4proto {protocol} drop", f"a bucket without an owner, {protocol}")
-    yield Rule(f"{match} {to_owner(f'{family} saddr')}", "the owner of the client's bucket", fwd)
+    yield from looked_up(match, f"{family} saddr", (), "the owner of the client's bucket")
     yield Rule(f"{match} drop", "a bucket without an owner")
+
+
+def _as_hashed(cluster: Cluster, source: str) -> list[tuple[str, str]]:
+    """What is hashed for an address: a condition, and an expression; several rules may be needed for all addresses.
+
+    CLUSTERIP hashes the address as a number, nftables its bytes. nft turns the bytes round for shifts only, and these
+    lose the last bit, so even and odd addresses have a rule each.
+    """
+    if cluster.hash_as != "clusterip":
+        return [("", source)]
+    last_bit, even = _LAST_BIT[source], f"(({source} >> 1) << 1)"
+    return [(f" {last_bit} 0", even), (f" {last_bit} 1", f"({even} | 1)")]
 
 
 def _hashed_with_ports(cluster: Cluster) -> list[str]:

@@ -63,9 +63,9 @@ def test_bucket_is_that_of_nftables(address, of_256, of_256_seeded, of_7, of_655
     assert _hash.bucket(address, 65536, 0) == of_65536
 
 
-# From a kernel that has CLUSTERIP (6.1, x86-64), by rules of iptables-legacy and real packets. The columns: sourceip and
-# 16 nodes; with the source port, 16 nodes, seed 0x1234; with both ports, 5 nodes, seed 0xffffffff; xt_cluster, 32 nodes,
-# seed 0x1234.
+# From a kernel that has CLUSTERIP (6.1, x86-64), by rules of iptables-legacy and real packets. The columns: sourceip
+# and 16 nodes; with the source port, 16 nodes, seed 0x1234; with both ports, 5 nodes, seed 0xffffffff; xt_cluster,
+# 32 nodes, seed 0x1234.
 @pytest.mark.parametrize(
     ("address", "port", "plain", "with_port", "with_both", "xt_cluster"),
     [

@@ -93,6 +93,7 @@ def test_a_layout_in_full():
         "clustermac": "03:00:c0:00:02:0a",
         "distribution": "steer",
         "hashmode": "sourceip",
+        "hash_as": "nftables",
         "force": False,
         "forward_ipv6": False,
         "hash_init": 0,
