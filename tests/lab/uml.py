@@ -69,15 +69,10 @@ def command_line(directory: Path, root: Path, *parameters: str) -> list[str]:
     return ["env", f"TMPDIR={MEMORY}", "unshare", "--mount", "--pid", "--fork", "--kill-child", "--", *script]
 
 
-def prepare(directory: Path, init: str) -> Path:
-    """Lay out the directory of a system; where what it writes will be."""
-    for name in ("upper", "work", "root"):
-        (directory / name).mkdir()
-    upper = directory / "upper"
-    upper.chmod(0o755)
-    (upper / "labinit").write_text(init)
-    (upper / "labinit").chmod(0o755)
-    return upper
+def write_program(path: Path, text: str) -> None:
+    """A script that can be run."""
+    path.write_text(text)
+    path.chmod(0o755)
 
 
 @dataclass(frozen=True)
@@ -99,7 +94,9 @@ def run_once(command: t.Sequence[str], directory: Path, *paths: Path, seconds: f
     init = ONCE.format(paths=quoted, directory=shlex.quote(str(directory)), command=shlex.join(command))
     # In memory, as an overlay does not lie upon an overlay, which the machine's files may be on.
     with tempfile.TemporaryDirectory(dir=MEMORY) as name, (directory / "console").open("w") as console:
-        prepare(Path(name), init)
+        for part in ("upper", "work", "root"):
+            (Path(name) / part).mkdir(mode=0o755)
+        write_program(Path(name) / "upper/labinit", init)
         line = command_line(Path(name), Path("/"), "mem=768M")
         process = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=console, stderr=console, process_group=0)
         try:
