@@ -55,6 +55,7 @@ class Cluster:
     uplink: str = "routed"
     shared: bool = False
     hash_as: str = "nftables"
+    engine: str = "nftables"
 
     @property
     def version(self) -> int:
@@ -161,6 +162,7 @@ def cluster_from(params: t.Mapping[str, t.Any]) -> Cluster:
         forward_ipv6=params["forward_ipv6"],
         shared=params["shared"],
         hash_as=_hash_as(params, address),
+        engine=params["engine"],
     )
 
 
@@ -188,10 +190,16 @@ def _hashmode(params: t.Mapping[str, t.Any], services: tuple[Service, ...]) -> s
     return str(mode)
 
 
+def own_hash(engine: str) -> str:
+    """The engine as which an engine hashes, unless it is told another one."""
+    return "nftables" if engine == "auto" else engine
+
+
 def _hash_as(params: t.Mapping[str, t.Any], address: str) -> str:
-    wanted = params["hash_as"] or params["engine"]
+    wanted = params["hash_as"] or own_hash(params["engine"])
     if wanted != "nftables" and ipaddress.ip_address(address).version == 6:
-        raise p.ParameterError("hash_as", wanted, f"hashes no IPv6 addresses as {address} has clients of: use nftables")
+        parameter = "hash_as" if params["hash_as"] else "engine"
+        raise p.ParameterError(parameter, wanted, f"knows IPv4 only, not clients of {address}: use nftables")
     if wanted == "xt_cluster" and params["hashmode"] != "sourceip":
         raise p.ParameterError("hashmode", params["hashmode"], "xt_cluster hashes addresses only: use sourceip")
     return str(wanted)

@@ -18,11 +18,14 @@ import typing as t
 from ansible_collections.clustered.openvpn.plugins.module_utils import _buckets
 from ansible_collections.clustered.openvpn.plugins.module_utils import _params as p
 from ansible_collections.clustered.openvpn.plugins.module_utils._cluster import (
+    cluster_from,
     cluster_name,
     default_clustermac,
     hash_parameters,
     highest,
+    own_hash,
 )
+from ansible_collections.clustered.openvpn.plugins.module_utils._engines import choice
 from ansible_collections.clustered.openvpn.plugins.module_utils._lan import (
     PREFIX,
     Address,
@@ -100,7 +103,8 @@ def layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None
             "shared": bool(wanted.get("shared")),
             "distribution": wanted.get("distribution", "steer"),
             "hashmode": wanted.get("hashmode", "sourceip"),
-            "hash_as": _hash_as(wanted),
+            "engine": wanted.get("engine", "nftables"),
+            "hash_as": wanted.get("hash_as") or own_hash(wanted.get("engine", "nftables")),
             "force": wanted.get("force", False),
             # On the LAN, members reach the world by themselves; what comes out of tunnels goes by the host.
             "forward_ipv6": bool(pools_ipv6) or (place.has_ipv6 and place.uplink == "routed"),
@@ -133,6 +137,8 @@ def layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None
         + ([_pushed(ipaddress.IPv4Network(place.families[0].host))] if place.uplink == "routed" else []),
     }
     _apart(result, place, addresses, networks, wanted.get("others") or [])
+    if not wanted.get("leaving"):
+        _refuse(result)
     result["retired"] = retired(previous, result, wanted.get("facts") or {})
     return result
 
@@ -201,11 +207,15 @@ def _service_addresses(wanted: t.Mapping[str, t.Any]) -> Addresses:
     return result
 
 
-def _hash_as(wanted: t.Mapping[str, t.Any]) -> str:
-    hash_as = wanted.get("hash_as") or "nftables"
-    if hash_as != "nftables" and wanted.get("ipv6_address"):
-        raise p.ParameterError("hash_as", hash_as, "hashes IPv4 addresses only: use nftables, or no ipv6_address")
-    return str(hash_as)
+def _refuse(result: Data) -> None:
+    """What the claims would refuse, before anything is made for them."""
+    if result["failover"] and result["cluster"]["engine"] != "nftables":
+        raise p.ParameterError(
+            "engine", result["cluster"]["engine"], "where keepalived decides who owns what it is nftables: use that"
+        )
+    for address in result["addresses"]:
+        claim = {**result["cluster"], **address, "name": result["name"], "nodes": result["nodes"]}
+        choice.refuse(cluster_from({**claim, "claims": "exact", "state": "present"}))
 
 
 def member_mac(cluster: str, member: str) -> str:

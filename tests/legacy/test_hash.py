@@ -6,12 +6,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import ipaddress
-import random
 import socket
 import time
-import typing as t
 
 import pytest
 from integration.packets import TCP, UDP, flow_of, frame, packet_socket
@@ -19,21 +15,11 @@ from integration.world import World, sh, within
 
 from ansible_collections.clustered.openvpn.plugins.module_utils import _hash
 
+from .flows import MODES, drained, random_flows
+
 PORT = 1194
 MAC = "01:00:5e:00:00:20"
-MODES = ["sourceip", "sourceip-sourceport", "sourceip-sourceport-destport"]
 COUNT = 500
-Flow = tuple[str, int]
-
-
-def random_flows(seed: int) -> list[Flow]:
-    """Source addresses and ports; none that a host would take for a martian."""
-    rng, flows = random.Random(seed), set()
-    while len(flows) < COUNT:
-        address = ipaddress.IPv4Address(rng.randrange(0x01000000, 0xE0000000))
-        if not (address.is_loopback or address.is_link_local):
-            flows.add((str(address), rng.randrange(1024, 65536)))
-    return sorted(flows)
 
 
 def clusterip(host: str, address: str, protocol: str, mode: str, total: int, seed: int, nodes: list[int]) -> None:
@@ -54,13 +40,6 @@ def xt_cluster(host: str, address: str, _protocol: str, _mode: str, total: int, 
 
 
 RULES = {"clusterip": clusterip, "xt_cluster": xt_cluster}
-
-
-def drained(receiver: socket.socket) -> t.Iterator[bytes]:
-    """Whole packets, as many as there are."""
-    with contextlib.suppress(BlockingIOError):
-        while True:
-            yield receiver.recv(2048)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +71,7 @@ def test_filter_and_kernel_agree(world: World, engine: str, protocol: int, mode:
     for bit, address in zip(bits, addresses):
         sh(f"ip addr add {address}/32 dev eth0", host)
         RULES[engine](host, address, name, mode, total, seed, [n for n in range(1, total + 1) if (n - 1) >> bit & 1])
-    flows = random_flows(total)
+    flows = random_flows(COUNT, total)
     taken = dict.fromkeys(flows, 0)
 
     def note(receiver: socket.socket) -> None:
@@ -101,7 +80,6 @@ def test_filter_and_kernel_agree(world: World, engine: str, protocol: int, mode:
 
     with within(host):
         receiver = socket.socket(socket.AF_INET, socket.SOCK_RAW, protocol)  # sees what INPUT has accepted
-    receiver.setblocking(False)
     receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**22)
     mac = sh("ip -br link show eth0", host).split()[2]
     with receiver, packet_socket(client, 0) as sender:

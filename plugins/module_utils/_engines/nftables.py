@@ -61,37 +61,46 @@ _PROTOCOLS = {"tcp": 6, "udp": 17}
 
 
 def host_tables(
-    cluster: Cluster, held: Held, before: t.Mapping[str, str] | None = None, nic_mac: str | None = None
+    cluster: Cluster,
+    held: Held,
+    before: t.Mapping[str, str] | None = None,
+    nic_mac: str | None = None,
+    families: t.Collection[str] | None = None,
 ) -> list[Table]:
-    """What the host's namespace should hold.
+    """What the host's namespace should hold. With another engine, that is what brings packets to those who decide.
 
-    held: who owns what now; before: its sysctls, before they were changed; nic_mac: the NIC's own MAC address.
+    held: who owns what now; before: its sysctls, before they were changed; nic_mac: the NIC's own MAC address;
+    families: those that its kernel knows, all if not given.
     """
     if cluster.uplink == "bridged":
-        first, other = _from_the_host(cluster, held), _on_the_bridge(cluster, held)
+        tables = [_from_the_host(cluster, held), _on_the_bridge(cluster, held)]
     elif cluster.uplink == "local":
-        first, other = _claim(cluster, held, LOCAL, cluster.interface), _services(cluster)
+        tables = [_claim(cluster, held, LOCAL, cluster.interface), _services(cluster)]
+        if cluster.engine != "nftables":
+            tables = [Table("netdev", cluster.table, {})]
     else:
-        first = _steer(cluster, held) if cluster.distribution == "steer" else _flood(cluster)
-        other = _untracked(cluster)
-    if cluster.shared:
+        tables = [_steer(cluster, held) if cluster.distribution == "steer" else _flood(cluster), _untracked(cluster)]
+    if cluster.shared and not (cluster.engine == "clusterip" and cluster.uplink == "local"):  # which says it by itself
         told = cluster.routed_mac if cluster.uplink == "bridged" else nic_mac
-        first = replace(first, chains={**first.chains, SAID: _said(cluster, told)})
-    if before:
+        tables[0] = replace(tables[0], chains={**tables[0].chains, SAID: _said(cluster, told)})
+    tables = [table for table in tables if table.chains and (families is None or table.family in families)]
+    if before and tables:
         # They live as long as the change itself: until a reboot.
         remarks = tuple(Rule("accept", f"{key}={value}") for key, value in sorted(before.items()))
-        first = replace(first, chains={**first.chains, BEFORE: Chain("", remarks)})
-    return [first, other]
+        tables[0] = replace(tables[0], chains={**tables[0].chains, BEFORE: Chain("", remarks)})
+    return tables
 
 
 def before_in(listing: Listing) -> dict[str, str]:
-    """The host's sysctls before the cluster changed them, as its netdev table remembers them."""
+    """The host's sysctls before the cluster changed them, as its first table remembers them."""
     remarks = [str(rule.get("comment", "")).rpartition(" #")[0] for rule in _ruleset.rules_of(listing, BEFORE)]
     return {key: value for key, equals, value in (remark.partition("=") for remark in remarks) if equals}
 
 
 def member_tables(cluster: Cluster, node: Node, held: Held) -> list[Table]:
     """What a member's namespace should hold."""
+    if cluster.engine != "nftables":
+        return []
     return [
         _services(cluster),
         *([_claim(cluster, held, node.mac, node.interface)] if cluster.distribution == "flood" else []),
