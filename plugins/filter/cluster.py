@@ -13,18 +13,31 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.clustered.openvpn.plugins.module_utils import _audit, _buckets, _cluster, _hash, _layout, _ring
 
 
-def bucket(address: str, total_nodes: int = 256, hash_init: int = 0, ports: t.Sequence[int] = ()) -> int:
+def bucket(
+    address: str,
+    total_nodes: int = 256,
+    hash_init: int = 0,
+    ports: t.Sequence[int] = (),
+    hash_as: str = "nftables",
+) -> int:
     """The bucket that a client's address falls into, 1 to total_nodes."""
     if total_nodes < 1:
         raise AnsibleFilterError(f"total_nodes: {total_nodes!r}: there is one bucket at least")
-    return _said(_hash.bucket, address, total_nodes, hash_init, tuple(ports))
+    if hash_as not in _hash.ENGINES:
+        raise AnsibleFilterError(f"hash_as: {hash_as!r}: the engines are {', '.join(_hash.ENGINES)}")
+    return _said(_hash.bucket, address, total_nodes, hash_init, tuple(ports), hash_as)
 
 
 def bucket_member(
-    address: str, owners: t.Mapping[str, t.Iterable[int]], total_nodes: int = 256, hash_init: int = 0
+    address: str,
+    owners: t.Mapping[str, t.Iterable[int]],
+    total_nodes: int = 256,
+    hash_init: int = 0,
+    ports: t.Sequence[int] = (),
+    hash_as: str = "nftables",
 ) -> str | None:
     """The member that owns a client's bucket, or None."""
-    number = bucket(address, total_nodes, hash_init)
+    number = bucket(address, total_nodes, hash_init, ports, hash_as)
     return next((member for member, buckets in owners.items() if number in buckets), None)
 
 

@@ -54,6 +54,8 @@ class Cluster:
     forward_ipv6: bool
     uplink: str = "routed"
     shared: bool = False
+    hash_as: str = "nftables"
+    engine: str = "nftables"
 
     @property
     def version(self) -> int:
@@ -159,6 +161,8 @@ def cluster_from(params: t.Mapping[str, t.Any]) -> Cluster:
         uplink=params["uplink"],
         forward_ipv6=params["forward_ipv6"],
         shared=params["shared"],
+        hash_as=_hash_as(params, address),
+        engine=params["engine"],
     )
 
 
@@ -184,6 +188,21 @@ def _hashmode(params: t.Mapping[str, t.Any], services: tuple[Service, ...]) -> s
             " force=true where no datagram is ever fragmented",
         )
     return str(mode)
+
+
+def own_hash(engine: str) -> str:
+    """The engine as which an engine hashes, unless it is told another one."""
+    return "nftables" if engine == "auto" else engine
+
+
+def _hash_as(params: t.Mapping[str, t.Any], address: str) -> str:
+    wanted = params["hash_as"] or own_hash(params["engine"])
+    if wanted != "nftables" and ipaddress.ip_address(address).version == 6:
+        parameter = "hash_as" if params["hash_as"] else "engine"
+        raise p.ParameterError(parameter, wanted, f"knows IPv4 only, not clients of {address}: use nftables")
+    if wanted == "xt_cluster" and params["hashmode"] != "sourceip":
+        raise p.ParameterError("hashmode", params["hashmode"], "xt_cluster hashes addresses only: use sourceip")
+    return str(wanted)
 
 
 def _service(where: str, item: t.Mapping[str, t.Any]) -> Service:

@@ -4,26 +4,37 @@
 
 """Which bucket an address falls into, bit for bit as the kernel decides it. Pure.
 
-A bucket is the kernel's node number, 1 to total_nodes. Sources: include/linux/jhash.h, net/netfilter/nft_hash.c
-and reciprocal_scale() in include/linux/math.h.
+A bucket is the kernel's node number, 1 to total_nodes. Sources: include/linux/jhash.h, net/netfilter/nft_hash.c,
+net/netfilter/xt_cluster.c, net/ipv4/netfilter/ipt_CLUSTERIP.c (until 6.2), reciprocal_scale() in include/linux/math.h.
 """
 
 from __future__ import annotations
 
 import ipaddress
 
+ENGINES = ("nftables", "xt_cluster", "clusterip")
 _MASK = 0xFFFFFFFF
 _JHASH_INITVAL = 0xDEADBEEF
 
 
-def bucket(address: str, total_nodes: int, hash_init: int, ports: tuple[int, ...] = ()) -> int:
+def bucket(
+    address: str, total_nodes: int, hash_init: int, ports: tuple[int, ...] = (), hash_as: str = "nftables"
+) -> int:
     """The bucket of a client: C(jhash ip saddr [. tcp sport [. tcp dport]] mod TOTAL seed INIT offset 1) of nftables.
 
     Takes an IPv4 or IPv6 address as text, and for the hashmodes with ports the client's port, or that and the
-    service's. Raises ValueError for anything else.
+    service's. C(hash_as): the engine whose hash is meant. Raises ValueError for anything else, and for what that engine
+    does not hash.
     """
-    # nftables gives each part of a concatenation whole words of 32 bits.
-    data = ipaddress.ip_address(address).packed + b"".join(port.to_bytes(2, "big") + b"\0\0" for port in ports)
+    packed = ipaddress.ip_address(address).packed
+    if hash_as != "nftables" and len(packed) != 4:
+        raise ValueError(f"{address!r}: {hash_as} hashes IPv4 addresses only")
+    if hash_as == "xt_cluster" and ports:
+        raise ValueError(f"ports {ports!r}: xt_cluster hashes addresses only")
+    if hash_as == "clusterip":
+        packed = packed[::-1]  # as a number, where the others take the bytes as they come; ports are as they come
+    # Each part has whole words of 32 bits.
+    data = packed + b"".join(port.to_bytes(2, "big") + b"\0\0" for port in ports)
     return reciprocal_scale(jhash(data, hash_init), total_nodes) + 1
 
 

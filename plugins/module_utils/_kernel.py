@@ -22,7 +22,9 @@ import time
 import traceback
 import typing as t
 
-from ansible_collections.clustered.openvpn.plugins.module_utils import _nft, _rtnl
+from ansible_collections.clustered.openvpn.plugins.module_utils import _iptables, _nft, _rtnl
+from ansible_collections.clustered.openvpn.plugins.module_utils._engines.choice import Host
+from ansible_collections.clustered.openvpn.plugins.module_utils._engines.xtables import Saved
 from ansible_collections.clustered.openvpn.plugins.module_utils._observed import Link, Route, View
 from ansible_collections.clustered.openvpn.plugins.module_utils._plan import Step
 
@@ -152,6 +154,21 @@ class Kernel:
     def list_tables(self) -> list[tuple[str, str]]:
         """Family and name of every nft table of the host."""
         return _nft.list_tables()
+
+    def saved(self, netnses: t.Iterable[str], address: str = "") -> dict[str, Saved]:
+        """What namespaces hold of iptables, and CLUSTERIP's nodes of an address; nothing for one that is none."""
+        result = {}
+        for netns in netnses:
+            result[netns] = Saved()
+            with contextlib.suppress(FileNotFoundError), self.within(netns):
+                lines = {tool: _iptables.saved(tool) for tool in (_iptables.LEGACY, _iptables.NFT)}
+                result[netns] = Saved(lines, _iptables.clusterip_nodes(address) if address else None)
+        return result
+
+    def abilities(self, families: t.Iterable[str]) -> Host:
+        """What this kernel can do; families: those of nftables that are of interest."""
+        known = frozenset(family for family in families if _nft.has_family(family))
+        return Host(os.uname().release, known, _iptables.has_clusterip())
 
     # --- apply -------------------------------------------------------------------------------------------------------
 
@@ -291,6 +308,14 @@ class Kernel:
     def _nft(self, step: Step) -> None:
         with self.within(step.netns):
             _nft.run(step.args["lines"])
+
+    def _iptables(self, step: Step) -> None:
+        with self.within(step.netns):
+            _iptables.run(step.args["tool"], step.args["lines"])
+
+    def _clusterip_node(self, step: Step) -> None:
+        with self.within(step.netns):
+            _iptables.change_clusterip_node(step.args["address"], step.args["change"])
 
     # --- netlink requests --------------------------------------------------------------------------------------------
 

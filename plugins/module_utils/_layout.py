@@ -18,11 +18,14 @@ import typing as t
 from ansible_collections.clustered.openvpn.plugins.module_utils import _buckets
 from ansible_collections.clustered.openvpn.plugins.module_utils import _params as p
 from ansible_collections.clustered.openvpn.plugins.module_utils._cluster import (
+    cluster_from,
     cluster_name,
     default_clustermac,
     hash_parameters,
     highest,
+    own_hash,
 )
+from ansible_collections.clustered.openvpn.plugins.module_utils._engines import choice
 from ansible_collections.clustered.openvpn.plugins.module_utils._lan import (
     PREFIX,
     Address,
@@ -100,6 +103,8 @@ def layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None
             "shared": bool(wanted.get("shared")),
             "distribution": wanted.get("distribution", "steer"),
             "hashmode": wanted.get("hashmode", "sourceip"),
+            "engine": wanted.get("engine", "nftables"),
+            "hash_as": wanted.get("hash_as") or own_hash(wanted.get("engine", "nftables")),
             "force": wanted.get("force", False),
             # On the LAN, members reach the world by themselves; what comes out of tunnels goes by the host.
             "forward_ipv6": bool(pools_ipv6) or (place.has_ipv6 and place.uplink == "routed"),
@@ -132,6 +137,8 @@ def layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None
         + ([_pushed(ipaddress.IPv4Network(place.families[0].host))] if place.uplink == "routed" else []),
     }
     _apart(result, place, addresses, networks, wanted.get("others") or [])
+    if not wanted.get("leaving"):
+        _refuse(result)
     result["retired"] = retired(previous, result, wanted.get("facts") or {})
     return result
 
@@ -198,6 +205,17 @@ def _service_addresses(wanted: t.Mapping[str, t.Any]) -> Addresses:
             p.address(parameter, wanted[parameter], version=version)
             result.append((parameter, ipaddress.ip_address(p.service_address(parameter, wanted[parameter]))))
     return result
+
+
+def _refuse(result: Data) -> None:
+    """What the claims would refuse, before anything is made for them."""
+    if result["failover"] and result["cluster"]["engine"] != "nftables":
+        raise p.ParameterError(
+            "engine", result["cluster"]["engine"], "where keepalived decides who owns what it is nftables: use that"
+        )
+    for address in result["addresses"]:
+        claim = {**result["cluster"], **address, "name": result["name"], "nodes": result["nodes"]}
+        choice.refuse(cluster_from({**claim, "claims": "exact", "state": "present"}))
 
 
 def member_mac(cluster: str, member: str) -> str:

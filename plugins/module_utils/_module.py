@@ -9,10 +9,13 @@ from __future__ import annotations
 import os
 import shutil
 import typing as t
+from dataclasses import replace
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
 from ansible_collections.clustered.openvpn.plugins.module_utils import _kernel
+from ansible_collections.clustered.openvpn.plugins.module_utils._engines.choice import Host
+from ansible_collections.clustered.openvpn.plugins.module_utils._engines.xtables import Saved
 from ansible_collections.clustered.openvpn.plugins.module_utils._kernel import Kernel
 from ansible_collections.clustered.openvpn.plugins.module_utils._observed import View
 from ansible_collections.clustered.openvpn.plugins.module_utils._params import ParameterError
@@ -99,6 +102,10 @@ class EmptyKernel(Kernel):
     def list_tables(self) -> list[tuple[str, str]]:
         return []
 
+    def saved(self, netnses: t.Iterable[str], *args: t.Any, **kwargs: t.Any) -> dict[str, Saved]:
+        del args, kwargs
+        return {netns: Saved() for netns in netnses}
+
 
 class WithoutNft(Kernel):
     """A host that has no tables, because it has no program to make them."""
@@ -116,3 +123,6 @@ class WithoutNft(Kernel):
 
     def list_tables(self) -> list[tuple[str, str]]:
         return []
+
+    def abilities(self, families: t.Iterable[str]) -> Host:
+        return replace(super().abilities(()), families=frozenset(families))

@@ -46,6 +46,7 @@ def strangers(
     total_nodes: int,
     hash_init: int,
     ports: t.Sequence[int | None],
+    hash_as: str = "nftables",
 ) -> list[Client]:
     """Those of a server's clients that hash to a bucket which is not its own.
 
@@ -61,6 +62,6 @@ def strangers(
         if own_port is None and None in ports:
             continue
         added = tuple(own_port or 0 if port is None else port for port in ports)
-        if _hash.bucket(address, total_nodes, hash_init, added) not in local_nodes:
+        if _hash.bucket(address, total_nodes, hash_init, added, hash_as) not in local_nodes:
             result.append(client)
     return result

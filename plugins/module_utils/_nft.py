@@ -51,6 +51,15 @@ def run(lines: t.Sequence[str]) -> None:
     Process(["-f", "-"], "\n".join(lines) + "\n").output()
 
 
+def has_family(family: str) -> bool:
+    """Whether the kernel knows a family of tables. Nothing is made."""
+    try:
+        Process(["--check", "add", "table", family, "clustered_openvpn_asks"]).output()
+    except NftError:
+        return False
+    return True
+
+
 def start_listing(family: str, table: str) -> Process:
     """Ask for a table; C(listed) takes the answer. Many namespaces can be asked at once."""
     return Process(["-j", "list", "table", family, table])

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import socket
 import typing as t
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ansible_collections.clustered.openvpn.plugins.module_utils import (
     _bridges,
@@ -22,7 +22,7 @@ from ansible_collections.clustered.openvpn.plugins.module_utils import (
     _uplink_bridged,
     _uplink_local,
 )
-from ansible_collections.clustered.openvpn.plugins.module_utils._engines import nftables
+from ansible_collections.clustered.openvpn.plugins.module_utils._engines import choice, nftables
 from ansible_collections.clustered.openvpn.plugins.module_utils._kernel import Kernel
 from ansible_collections.clustered.openvpn.plugins.module_utils._observed import View
 from ansible_collections.clustered.openvpn.plugins.module_utils._plan import Step
@@ -60,21 +60,30 @@ def bridges(kernel: Kernel, wanted: t.Sequence[_bridges.Bridge], present: bool) 
 
 def clusterip(kernel: Kernel, cluster: _cluster.Cluster, present: bool) -> Planned:
     """The claim of a service address; the result says how many buckets it moves."""
+    old, reason = _clusterip.Old(), ""
+    if present and cluster.engine != "nftables":
+        host = kernel.abilities(choice.families_of(cluster))
+        cluster, reason = choice.choose(cluster, host)
+        old = replace(old, families=host.families)
     views = kernel.observe((node.netns for node in cluster.members), ("addresses",))
     heeding = [_uplink.accept_ra(name) for _index, name in socket.if_nameindex()]
     sysctls = {"": [*_uplink.host_sysctls(cluster), *heeding, *_uplink_local.arp_ignore(cluster.interface)]}
     asked = [(cluster.interface, cluster.address)]
     views.update(kernel.observe([""], ("addresses", "routes", "neighbours", "fdb", "multicast"), sysctls, asked))
     listings = kernel.tables(_clusterip.tables_of(cluster), views)
+    if cluster.version == 4:
+        places = [node.netns for node in _clusterip.deciding(cluster)]
+        old = replace(old, saved=kernel.saved(places, cluster.address))
     missing = _uplink.missing(cluster, views) if present else []
     if present and cluster.uplink == "bridged":
         _uplink_bridged.refuse(cluster, views[""])
     if present and cluster.uplink == "local":
         _uplink_local.refuse(cluster, views[""])
-    remembers = nftables.before_in(listings["", "netdev", cluster.table])
+    remembers = _clusterip.before_in(cluster, listings)
     elsewhere = {} if present and remembers else _elsewhere(kernel, cluster)
-    steps = _clusterip.plan(cluster, present, views, listings, elsewhere)
-    return Planned(steps, missing, {"moved": _clusterip.moved(cluster, present, listings)})
+    steps = _clusterip.plan(cluster, present, views, listings, elsewhere, old)
+    said = {"engine": cluster.engine, "engine_reason": reason or "as asked for"} if present else {}
+    return Planned(steps, missing, {"moved": _clusterip.moved(cluster, present, listings, old), **said})
 
 
 def _elsewhere(kernel: Kernel, cluster: _cluster.Cluster) -> dict[str, str]:

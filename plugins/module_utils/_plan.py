@@ -49,6 +49,7 @@ _COMMANDS: dict[str, str] = {
     "maddr_del": "ip maddr del {mac} dev {dev}",
     "fdb_replace": "bridge fdb replace {mac} dev {dev} master static",
     "fdb_del": "bridge fdb del {mac} dev {dev} master",
+    "clusterip_node": "sh -c 'echo {change} >/proc/net/ipt_CLUSTERIP/{address}'",
     "sysctl": "sysctl -w {key}={value}",
 }
 
@@ -66,6 +67,9 @@ class Step:
         """The step as a shell command."""
         if self.op == "nft":
             return _in_netns("nft -f - <<'EOF'\n" + "\n".join(self.args["lines"]) + "\nEOF", self.netns)
+        if self.op == "iptables":
+            command = f"{self.args['tool']}-restore --noflush <<'EOF'\n"
+            return _in_netns(command + "\n".join(self.args["lines"]) + "\nEOF", self.netns)
         return _in_netns(_fill(_COMMANDS[self.op], self.args), self.netns)
 
 

@@ -35,7 +35,7 @@ DAMAGED = 78  # the exit status: EX_CONFIG of sysexits.h
 
 # What the modules' argument specs fill in, where a layout leaves it out.
 BRIDGE = {"exclusive": True, "mcast_snooping": False, "flood": True, "learning": True}
-CLUSTERIP = {"forward_ipv6": False, "uplink": "routed", "shared": False}
+CLUSTERIP = {"forward_ipv6": False, "uplink": "routed", "shared": False, "engine": "nftables", "hash_as": None}
 
 Manifest = t.Mapping[str, t.Any]
 Part = tuple[t.Callable[..., _parts.Planned], t.Any]

@@ -120,6 +120,8 @@ def plan_join(cluster: Cluster, view: View, present: bool) -> list[Step]:
     """The NIC hears the cluster's MAC address when other hosts have it, too. A bridge's port hears everything."""
     nic = _link(view, cluster.interface)
     wanted = present and cluster.shared and cluster.uplink != "bridged"
+    if cluster.engine == "clusterip" and cluster.uplink == "local":
+        wanted = False  # the kernel does it by itself
     if (cluster.clustermac in nic.multicast) == wanted:
         return []
     return [step("maddr_add" if wanted else "maddr_del", dev=cluster.interface, mac=cluster.clustermac)]

@@ -76,10 +76,25 @@ options:
     choices: [steer, flood]
     default: steer
   engine:
-    description: What evaluates the hash in the kernel.
+    description:
+      - What evaluates the hash in the kernel.
+      - V(xt_cluster) is C(iptables -m cluster), for IPv4 and 32 buckets at most. V(clusterip) is the C(CLUSTERIP)
+        target of kernels before 6.3, for IPv4 and 16 buckets. With both each node decides for itself, so they need
+        O(uplink=local) or O(distribution=flood).
+      - V(auto) takes the first of V(nftables), V(xt_cluster) and V(clusterip) that can do all that is wanted.
+      - What is left of another engine is removed as soon as the wanted one decides.
     type: str
-    choices: [nftables]
+    choices: [auto, nftables, xt_cluster, clusterip]
     default: nftables
+  hash_as:
+    description:
+      - The engine whose hash O(engine=nftables) computes, so that hosts of a cluster can share a ring though they have
+        different engines. That of O(engine) when left out. The same on all hosts that share an address.
+      - V(clusterip) is the hash of the kernel's own C(CLUSTERIP) target, in all three O(hashmode)s. V(xt_cluster) is
+        that of C(iptables -m cluster), which for IPv4 on little-endian machines is the one of V(nftables).
+        Both are for IPv4.
+    type: str
+    choices: [nftables, xt_cluster, clusterip]
   hashmode:
     description:
       - What is hashed. V(sourceip) is the client's address.
@@ -259,6 +274,16 @@ commands:
   elements: str
   returned: success
   sample: [ip neigh add proxy 192.0.2.10 dev eth1]
+engine:
+  description: What evaluates the hash.
+  type: str
+  returned: O(state=present)
+  sample: nftables
+engine_reason:
+  description: Why it is that one. With O(engine=auto), also why it is none of those before it.
+  type: str
+  returned: O(state=present)
+  sample: as asked for
 moved:
   description: The number of buckets whose owner changed, counting those that had none or have none now.
   type: int
@@ -279,7 +304,8 @@ ARGUMENT_SPEC = {
     "uplink": {"type": "str", "choices": ["routed", "bridged", "local"], "default": "routed"},
     "shared": {"type": "bool", "default": False},
     "distribution": {"type": "str", "choices": ["steer", "flood"], "default": "steer"},
-    "engine": {"type": "str", "choices": ["nftables"], "default": "nftables"},
+    "engine": {"type": "str", "choices": ["auto", "nftables", "xt_cluster", "clusterip"], "default": "nftables"},
+    "hash_as": {"type": "str", "choices": ["nftables", "xt_cluster", "clusterip"]},
     "hashmode": {
         "type": "str",
         "choices": ["sourceip", "sourceip-sourceport", "sourceip-sourceport-destport"],

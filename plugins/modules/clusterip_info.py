@@ -10,9 +10,8 @@ module: clusterip_info
 short_description: What the kernel holds of a cluster
 version_added: 0.1.0
 description:
-  - Reads the nftables tables of this collection, and tells the service address, the hash and the owners of the
-    buckets as the kernel
-    really has them.
+  - Reads the nftables tables and iptables rules of this collection, and tells the service address, the hash and the
+    owners of the buckets as the kernel really has them.
 options:
   name:
     description: Name of a cluster, whatever addresses it has. All clusters of the host when left out.
@@ -51,6 +50,9 @@ clusters:
     uplink:
       description: How the NIC feeds the nodes, V(routed), V(bridged) or V(local).
       type: str
+    engine:
+      description: What evaluates the hash, V(nftables), V(xt_cluster) or V(clusterip).
+      type: str
     distribution:
       description: How packets come to their owner, V(steer) or V(flood).
       type: str
@@ -60,6 +62,10 @@ clusters:
     hash_init:
       description: The seed of the hash.
       type: int
+    hash_as:
+      description:
+        - The engine whose hash it is, V(nftables) or V(clusterip). That of V(xt_cluster) is the one of V(nftables).
+      type: str
     owners:
       description: The buckets that each MAC address owns. V(local) stands for the host itself.
       type: dict
@@ -71,9 +77,11 @@ clusters:
     vpn:
       address: 192.0.2.10
       uplink: routed
+      engine: nftables
       distribution: steer
       total_nodes: 4
       hash_init: 4660
+      hash_as: nftables
       owners:
         "02:00:00:00:01:01": [1, 2]
         "02:00:00:00:01:02": [3, 4]
@@ -84,13 +92,14 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.clustered.openvpn.plugins.module_utils import _cluster, _module, _nft
-from ansible_collections.clustered.openvpn.plugins.module_utils._engines import nftables
+from ansible_collections.clustered.openvpn.plugins.module_utils import _cluster, _module, _nft, _xtables
+from ansible_collections.clustered.openvpn.plugins.module_utils._engines import clusterip, nftables, xt_cluster
 from ansible_collections.clustered.openvpn.plugins.module_utils._kernel import RUN_NETNS
 from ansible_collections.clustered.openvpn.plugins.module_utils._observed import View
 from ansible_collections.clustered.openvpn.plugins.module_utils._params import ParameterError
 
 PREFIX = _cluster.table_name("")
+OLD_ENGINES = {"clusterip": clusterip, "xt_cluster": xt_cluster}
 
 
 def cluster_facts(kernel: _module.Kernel, table: str) -> dict:
@@ -98,20 +107,26 @@ def cluster_facts(kernel: _module.Kernel, table: str) -> dict:
     found = kernel.tables([("", family, table) for family in ("bridge", "netdev")], {"": View("", True)})
     bridged = found["", "bridge", table] is not None
     host = found["", "bridge" if bridged else "netdev", table]
-    held, hashed, distribution = nftables.held_on_host(host), nftables.hash_in(host), "steer"
+    held, hashed, engine, distribution = nftables.held_on_host(host), nftables.hash_in(host), "nftables", "steer"
     if not hashed:
+        # Each decides for itself: the host, or its members.
+        engine, hashed, held = facts_by_rules(kernel, table, [""])
+    if not hashed:
+        distribution = "flood"
         views = kernel.observe(namespaces(), ())
         listings = kernel.tables([(netns, "netdev", table) for netns in views], views)
         for (netns, _family, _table), listing in listings.items():
             claims = nftables.hash_in(listing)
             if claims:
-                hashed, distribution = claims, "flood"
-                mac = next(link.mac for link in views[netns].links.values() if link.kind == "veth")
-                held[mac] = nftables.held_in_member(listing)
+                hashed = claims
+                held[mac_of(views[netns])] = nftables.held_in_member(listing)
+    if not hashed:
+        engine, hashed, held = facts_by_rules(kernel, table, namespaces())
     facts = {
-        "uplink": "local" if nftables.is_local(host) else "bridged" if bridged else "routed",
+        "engine": engine,
+        "uplink": "local" if nftables.is_local(host) or nftables.LOCAL in held else "bridged" if bridged else "routed",
         "distribution": distribution,
-        **(hashed or {"address": None, "total_nodes": 0, "hash_init": None}),
+        **(hashed or {"address": None, "total_nodes": 0, "hash_init": None, "hash_as": None}),
     }
     owned = frozenset().union(*held.values())
     return {
@@ -119,6 +134,27 @@ def cluster_facts(kernel: _module.Kernel, table: str) -> dict:
         "owners": {mac or "local": sorted(buckets) for mac, buckets in sorted(held.items())},
         "unowned": [bucket for bucket in range(1, facts["total_nodes"] + 1) if bucket not in owned],
     }
+
+
+def facts_by_rules(kernel: _module.Kernel, table: str, netnses: list) -> tuple:
+    """What the rules of iptables say: the engine, its hash, and the buckets of each MAC address."""
+    views = kernel.observe(netnses, ())
+    saved = kernel.saved(views)
+    for name, engine in OLD_ENGINES.items():
+        hashes = {netns: engine.hash_in(table, have) for netns, have in saved.items()}
+        places = [netns for netns, hashed in hashes.items() if hashed]
+        if places:
+            hashed = hashes[places[0]]
+            again = kernel.saved(places, hashed["address"])
+            return name, hashed, {mac_of(views[netns]): set(engine.held(table, again[netns])) for netns in places}
+    return "nftables", None, {}
+
+
+def mac_of(view: View) -> str:
+    """Of the node that a namespace is."""
+    if not view.netns:
+        return nftables.LOCAL
+    return next(link.mac for link in view.links.values() if link.kind == "veth")
 
 
 def namespaces() -> list:
@@ -133,11 +169,9 @@ def main() -> None:
         if only is not None:
             _cluster.cluster_name("name", only)
         with _module.opened(module) as kernel:
-            names = [
-                table[len(PREFIX) :]
-                for family, table in _nft.list_tables()
-                if family == "netdev" and table.startswith(PREFIX)
-            ]
+            known = [table for family, table in kernel.list_tables() if family in ("netdev", "bridge")]
+            known += [chain for lines in kernel.saved([""])[""].lines.values() for chain in _xtables.chains(lines)]
+            names = {table[len(PREFIX) :] for table in known if table.startswith(PREFIX)}
             clusters = {
                 name: cluster_facts(kernel, PREFIX + name)
                 for name in sorted(names)

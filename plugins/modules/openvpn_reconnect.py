@@ -52,6 +52,11 @@ options:
     type: str
     choices: [sourceip, sourceip-sourceport, sourceip-sourceport-destport]
     default: sourceip
+  hash_as:
+    description: The engine whose hash decides, as O(clustered.openvpn.clusterip#module:hash_as).
+    type: str
+    choices: [nftables, xt_cluster, clusterip]
+    default: nftables
 attributes:
   check_mode:
     support: full
@@ -119,6 +124,7 @@ ARGUMENT_SPEC = {
         "choices": ["sourceip", "sourceip-sourceport", "sourceip-sourceport-destport"],
         "default": "sourceip",
     },
+    "hash_as": {"type": "str", "choices": ["nftables", "xt_cluster", "clusterip"], "default": "nftables"},
 }
 
 
@@ -131,7 +137,8 @@ def tell(module: AnsibleModule, instance: dict) -> dict:
 
     def conversation(management: Management) -> None:
         clients = management.status().clients
-        for client in strangers(clients, instance["local_nodes"], p["total_nodes"], p["hash_init"], ports):
+        of_ring = (instance["local_nodes"], p["total_nodes"], p["hash_init"], ports, p["hash_as"])
+        for client in strangers(clients, *of_ring):
             if not module.check_mode:
                 management.command(f"client-kill {client.cid} RESTART")
             told[client.cid] = client.common_name

@@ -53,6 +53,16 @@ def frame(
     )
 
 
+def icmp_error(router: str, about: bytes, mac: str) -> bytes:
+    """A frame with 'fragmentation needed', as a router sends it to the sender of the IPv4 packet in a frame."""
+    packet = about[14:]
+    message = struct.pack("!BBHHH", 3, 4, 0, 0, 1300) + packet[:28]
+    message = message[:2] + struct.pack("!H", checksum(message)) + message[4:]
+    sender = str(ipaddress.IPv4Address(packet[12:16]))
+    header = ip_header(router, sender, 1, 20 + len(message))
+    return bytes.fromhex(mac.replace(":", "")) + about[6:14] + header + message
+
+
 def flow_of(packet: bytes) -> tuple[str, int]:
     """Source address and source port of an IPv4 or IPv6 packet without options."""
     if packet[0] >> 4 == 4:

@@ -18,11 +18,12 @@ from ansible_collections.clustered.openvpn.plugins.module_utils import _hash, _r
 from ansible_collections.clustered.openvpn.plugins.module_utils._cluster import Cluster, Node, Service
 from ansible_collections.clustered.openvpn.plugins.module_utils._engines import nftables
 
-from .packets import TCP, UDP, flow_of, frame, packet_socket
+from .packets import TCP, UDP, flow_of, frame, icmp_error, packet_socket
 from .world import World, sh, within
 
 ADDRESS = {4: "192.0.2.10", 6: "2001:db8::10"}
 PORT = 443
+MODES = ["sourceip", "sourceip-sourceport", "sourceip-sourceport-destport"]
 COUNT = 10_000
 BATCH = 200
 Flow = tuple[str, int]
@@ -99,31 +100,37 @@ def send(sender: socket.socket, cluster: Cluster, protocol: int, flows: t.Iterab
 
 
 @pytest.mark.parametrize(
-    ("uplink", "version", "protocol", "hashmode", "total"),
+    ("uplink", "version", "protocol", "hashmode", "total", "hash_as"),
     [
-        ("routed", 4, UDP, "sourceip", 2),
-        ("routed", 4, UDP, "sourceip", 7),
-        ("routed", 4, UDP, "sourceip", 16),
-        ("routed", 4, UDP, "sourceip", 256),
-        ("routed", 6, UDP, "sourceip", 256),
-        ("routed", 4, TCP, "sourceip-sourceport", 256),
-        ("routed", 4, TCP, "sourceip-sourceport-destport", 256),
-        ("routed", 6, TCP, "sourceip-sourceport-destport", 16),
-        ("bridged", 4, UDP, "sourceip", 256),
-        ("bridged", 6, UDP, "sourceip", 256),
-        ("bridged", 4, TCP, "sourceip-sourceport", 16),
-        ("bridged", 6, TCP, "sourceip-sourceport-destport", 256),
+        ("routed", 4, UDP, "sourceip", 2, "nftables"),
+        ("routed", 4, UDP, "sourceip", 7, "nftables"),
+        ("routed", 4, UDP, "sourceip", 16, "nftables"),
+        ("routed", 4, UDP, "sourceip", 256, "nftables"),
+        ("routed", 6, UDP, "sourceip", 256, "nftables"),
+        ("routed", 4, TCP, "sourceip-sourceport", 256, "nftables"),
+        ("routed", 4, TCP, "sourceip-sourceport-destport", 256, "nftables"),
+        ("routed", 6, TCP, "sourceip-sourceport-destport", 16, "nftables"),
+        ("bridged", 4, UDP, "sourceip", 256, "nftables"),
+        ("bridged", 6, UDP, "sourceip", 256, "nftables"),
+        ("bridged", 4, TCP, "sourceip-sourceport", 16, "nftables"),
+        ("bridged", 6, TCP, "sourceip-sourceport-destport", 256, "nftables"),
+        ("routed", 4, UDP, "sourceip", 16, "clusterip"),
+        ("routed", 4, TCP, "sourceip-sourceport", 256, "clusterip"),
+        ("routed", 4, UDP, "sourceip-sourceport-destport", 16, "clusterip"),
+        ("bridged", 4, UDP, "sourceip", 256, "clusterip"),
+        ("bridged", 4, UDP, "sourceip-sourceport", 16, "clusterip"),
+        ("bridged", 4, TCP, "sourceip-sourceport-destport", 256, "clusterip"),
     ],
 )
 def test_filter_and_kernel_agree(
-    world: World, uplink: str, version: int, protocol: int, hashmode: str, total: int
+    world: World, uplink: str, version: int, protocol: int, hashmode: str, total: int, hash_as: str
 ) -> None:
     """Steered: a MAC address for each bucket, so the frame itself says which one the kernel chose."""
     client, host = host_between(world, uplink)
     sink = plug(world, host, "sink", "02:00:00:00:ff:ff")
     macs = {number: f"02:00:00:00:{number >> 8:02x}:{number & 255:02x}" for number in range(1, total + 1)}
     nodes = [Node(f"n{number}", mac, "eth0", (number,)) for number, mac in macs.items()]
-    cluster = make_cluster(version, nodes, total_nodes=total, hashmode=hashmode, uplink=uplink)
+    cluster = make_cluster(version, nodes, total_nodes=total, hashmode=hashmode, uplink=uplink, hash_as=hash_as)
     load(host, nftables.host_tables(cluster, {}))
     flows = random_flows(version, total)
     seen: dict[Flow, str] = {}
@@ -140,18 +147,41 @@ def test_filter_and_kernel_agree(
                 if flow in awaited:  # the kernel itself speaks IPv6 now and then
                     awaited.discard(flow)
                     seen[flow] = data[:6].hex(":")
-    ports = {"sourceip": 0, "sourceip-sourceport": 1, "sourceip-sourceport-destport": 2}[hashmode]
-    expected = {f: macs[_hash.bucket(f[0], total, cluster.hash_init, (f[1], PORT)[:ports])] for f in flows}
+    seed, ports = cluster.hash_init, MODES.index(hashmode)
+    expected = {f: macs[_hash.bucket(f[0], total, seed, (f[1], PORT)[:ports], hash_as)] for f in flows}
     assert seen == expected
     counts = [list(seen.values()).count(mac) for mac in macs.values()]
-    print(f"{uplink} steer, IPv{version}, {hashmode}, {total} buckets: max/mean {max(counts) * total / COUNT:.2f}")
+    what = f"{uplink} steer, IPv{version}, {hashmode} as {hash_as}, {total} buckets"
+    print(f"{what}: max/mean {max(counts) * total / COUNT:.2f}")
 
 
-@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("hash_as", ["nftables", "clusterip"])
+@pytest.mark.parametrize("hashmode", MODES)
+@pytest.mark.parametrize("uplink", ["routed", "bridged"])
+def test_an_icmp_error_goes_where_the_flow_goes_that_it_is_about(
+    world: World, uplink: str, hashmode: str, hash_as: str
+) -> None:
+    client, host = host_between(world, uplink)
+    sink = plug(world, host, "sink", "02:00:00:00:ff:ff")
+    macs = {number: f"02:00:00:00:00:{number:02x}" for number in range(1, 17)}
+    nodes = [Node(f"n{number}", mac, "eth0", (number,)) for number, mac in macs.items()]
+    cluster = make_cluster(4, nodes, total_nodes=16, hashmode=hashmode, uplink=uplink, hash_as=hash_as)
+    load(host, nftables.host_tables(cluster, {}))
+    seed, ports = cluster.hash_init, MODES.index(hashmode)
+    with packet_socket(client, 0) as sender, packet_socket(sink, 0x0800) as receiver:
+        receiver.settimeout(3)
+        for i, (address, port) in enumerate(random_flows(4, 1)[:200]):
+            ours = frame(cluster.address, address, (UDP, TCP)[i % 2], (PORT, port))
+            sender.send(icmp_error("192.0.2.1", ours, cluster.routed_mac))
+            number = _hash.bucket(address, 16, seed, (port, PORT)[:ports], hash_as)
+            assert receiver.recv(2048)[:6].hex(":") == macs[number]
+
+
+@pytest.mark.parametrize(("version", "hash_as"), [(4, "nftables"), (6, "nftables"), (4, "clusterip")])
 @pytest.mark.parametrize("distribution", ["steer", "flood"])
 @pytest.mark.parametrize("uplink", ["routed", "bridged"])
 def test_each_flow_is_taken_by_the_member_that_the_filter_predicts(
-    world: World, uplink: str, distribution: str, version: int
+    world: World, uplink: str, distribution: str, version: int, hash_as: str
 ) -> None:
     """Four members with the address on loopback: who gets the datagram is who the filter says, and nobody else."""
     client, host = host_between(world, uplink)
@@ -165,7 +195,7 @@ def test_each_flow_is_taken_by_the_member_that_the_filter_predicts(
             f" sysctl -qw net.ipv4.conf.$f.rp_filter=0; done",
             netns,
         )
-    cluster = make_cluster(version, nodes, distribution=distribution, uplink=uplink)
+    cluster = make_cluster(version, nodes, distribution=distribution, uplink=uplink, hash_as=hash_as)
     load(host, nftables.host_tables(cluster, {}))
     for node in nodes:
         load(node.netns, nftables.member_tables(cluster, node, {}))
@@ -192,6 +222,6 @@ def test_each_flow_is_taken_by_the_member_that_the_filter_predicts(
     for receiver in receivers:
         receiver.close()
     owner = {number: node.netns for node in nodes for number in node.local_nodes or ()}
-    assert taken == {f: [owner[_hash.bucket(f[0], 256, cluster.hash_init)]] for f in flows}
+    assert taken == {f: [owner[_hash.bucket(f[0], 256, cluster.hash_init, (), hash_as)]] for f in flows}
     counts = [list(taken.values()).count([node.netns]) for node in nodes]
     print(f"{uplink} {distribution}, IPv{version}, four members: max/mean {max(counts) * 4 / COUNT:.2f}")

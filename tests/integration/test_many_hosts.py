@@ -56,8 +56,8 @@ class Ring:
                     f" && ip -n {host} link set nic0 master br-lan && ip -n {host} link set br-lan up"
                     f" && ip -n {host} addr add 192.0.2.{number}/24 dev br-lan"
                 )
-        for number in range(2, CLIENTS + 1):
-            sh(f"ip -n {self.client} addr add {client(number, 4)}/24 dev eth0")
+        more = "\n".join(f"addr add {client(number, 4)}/24 dev eth0" for number in range(2, CLIENTS + 1))
+        sh(f"ip -n {self.client} -batch - <<'EOF'\n{more}\nEOF")
         if version == 6:
             for number, host in enumerate(self.hosts, 2):
                 sh(f"ip -n {host} addr add 2001:db8::{number}/64 dev nic0 nodad")

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import rootfs
 from host import Host
+from legacy_host import LegacyHost
 from network import LAN, SWITCH, Network
 from system import Cgroup, LabError, run
 
@@ -92,7 +93,7 @@ class Lab:
 
     # --- up and down ----------------------------------------------------------------------------------------------
 
-    def up(self, hosts: int, clients: int, suite: str) -> None:
+    def up(self, hosts: int, clients: int, suite: str, legacy: int = 0) -> None:
         """Make it and wait until its hosts have booted; when that fails, or is interrupted, nothing of it stays."""
         root = rootfs.ensure(suite)
         STATE.mkdir(mode=0o755, exist_ok=True)
@@ -101,7 +102,7 @@ class Lab:
         except FileExistsError as exc:
             raise LabError(f"there is a lab {self.name} already: `lab down {self.name}` removes it") from exc
         try:
-            self._make(hosts, clients, root)
+            self._make(root, {"hosts": hosts, "clients": clients, "legacy": legacy})
         except BaseException as exc:
             for number in SIGNALS:
                 signal.signal(number, signal.SIG_IGN)
@@ -113,9 +114,8 @@ class Lab:
                 self.down(keep_logs=failed)
             raise
 
-    def _make(self, hosts: int, clients: int, root: Path) -> None:
-        settings = {"hosts": hosts, "clients": clients, "root": str(root)}
-        (self.directory / "lab.json").write_text(json.dumps(settings))
+    def _make(self, root: Path, settings: dict[str, t.Any]) -> None:
+        (self.directory / "lab.json").write_text(json.dumps({**settings, "root": str(root)}))
         shutil.rmtree(self._logs, ignore_errors=True)
         self._logs.mkdir(parents=True)
         self._cgroup.make()
@@ -125,7 +125,7 @@ class Lab:
         host_key = (root / "etc/ssh/ssh_host_ed25519_key.pub").read_text()
         (self.directory / "known_hosts").write_text(f"{LAN}.* {host_key}")
         self.network.make_switch()
-        for name, number in self._clients(clients):
+        for name, number in self._clients(settings["clients"]):
             self.network.plug(name, number)
         made = self.hosts()
         for host in made:
@@ -165,7 +165,8 @@ class Lab:
 
     def _host(self, number: int) -> Host:
         name = f"h{number}"
-        return Host(self.name, name, self.directory / name, self._logs / f"{name}.console.log", f"lab-{self.name}")
+        kind = LegacyHost if number <= self.settings()["legacy"] else Host
+        return kind(self.name, name, self.directory / name, self._logs / f"{name}.console.log", f"lab-{self.name}")
 
     @staticmethod
     def _clients(number: int) -> list[tuple[str, int]]:
@@ -199,6 +200,8 @@ def arguments() -> argparse.Namespace:
     up.add_argument("--hosts", type=int, default=1, choices=range(1, MAX_HOSTS + 1), metavar="N")
     up.add_argument("--clients", type=int, default=0, choices=range(MAX_CLIENTS + 1), metavar="M")
     up.add_argument("--suite", **suite)
+    legacy: dict[str, t.Any] = {"type": int, "default": 0, "metavar": "L", "choices": range(MAX_HOSTS + 1)}
+    up.add_argument("--legacy", **legacy, help="the first L hosts have a kernel with CLUSTERIP, and no nftables")
     verb("exec", "run a command in a host (h1), a client (c1) or the switch", "NAME", "WHERE").add_argument(
         "command", nargs=argparse.REMAINDER, metavar="-- COMMAND"
     )
@@ -230,7 +233,7 @@ def main() -> None:
         return
     lab = Lab(given.name)
     if given.verb == "up":
-        lab.up(given.hosts, given.clients, given.suite)
+        lab.up(given.hosts, given.clients, given.suite, given.legacy)
     elif given.verb == "down":
         lab.down()
     elif given.verb == "inventory":

@@ -38,12 +38,25 @@ class Network:
     def plug(self, short: str, number: int, *, cut: bool = False) -> None:
         """Make a namespace with an eth0 that is plugged into the switch, with the same MAC address every time."""
         self._add(short)
-        mac = f"02:00:cb:00:71:{number:02x}"
-        ends = ("type", "veth", "peer", "name", "eth0", "address", mac, "netns", self.netns(short))
+        ends = ("type", "veth", "peer", "name", "eth0", "address", self.mac(number), "netns", self.netns(short))
         self._ip(SWITCH, "link", "add", short, *ends)
         self._ip(SWITCH, "link", "set", short, "master", "br0", "down" if cut else "up")
         self._ip(short, "addr", "add", f"{LAN}.{number}/24", "dev", "eth0")
         self._ip(short, "link", "set", "eth0", "up")
+
+    def plug_tap(self, short: str, *, cut: bool = False) -> None:
+        """A port of the switch for a program that is a host by itself."""
+        self._ip(SWITCH, "tuntap", "add", "dev", short, "mode", "tap")
+        self._ip(SWITCH, "link", "set", short, "master", "br0", "down" if cut else "up")
+
+    def plugged(self, short: str) -> bool:
+        """Whether the switch has a port of that name."""
+        return f"{short}: " in self._ip(SWITCH, "-o", "link", "show")
+
+    @staticmethod
+    def mac(number: int) -> str:
+        """Of the eth0 of whoever has that number."""
+        return f"02:00:cb:00:71:{number:02x}"
 
     def unplug(self, short: str) -> None:
         """Remove such a namespace with all links, rules and settings that were made in it."""

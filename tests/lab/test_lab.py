@@ -155,6 +155,30 @@ def test_a_second_lab_is_another_network() -> None:
     assert pings("c1", "203.0.113.1")
 
 
+def test_the_kernel_of_a_legacy_host_has_clusterip() -> None:
+    name = f"{NAME}l"
+    try:
+        lab("up", name, "--hosts", "2", "--legacy", "1", "--clients", "1")
+        assert inside("h1", "systemctl is-system-running; hostname", name).split() == ["running", "h1"]
+        assert inside("h1", "modprobe ipt_CLUSTERIP && ls -d /proc/net/ipt_CLUSTERIP", name)
+        assert inside("h2", "ls -d /proc/net/ipt_CLUSTERIP", name) == ""
+        assert pings("c1", "203.0.113.1", name)
+        assert pings("h1", "203.0.113.2", name)
+        lab("cut", name, "h1")
+        assert not pings("c1", "203.0.113.1", name)
+        lab("mend", name, "h1")
+        inside("h1", "touch /root/kept && sync; ip link add br9 type bridge", name)
+        lab("reboot", name, "h1")
+        assert inside("h1", "ls /root; ip -br link show br9", name) == "kept"
+        lab("poweroff", name, "h1")
+        assert "is off" in lab("exec", name, "h1", "--", "true", check=False).stderr
+        lab("reboot", name, "h1")
+        assert pings("c1", "203.0.113.1", name)
+    finally:
+        lab("down", name)
+    assert traces(name) == []
+
+
 def test_processes_left_running_end_with_the_lab() -> None:
     name = f"{NAME}p"
     lab("up", name, "--hosts", "1", "--clients", "1")

@@ -56,41 +56,51 @@ _ABOUT = {
     4: {"client": "@th,192,32", "protocol": "@th,136,8", "port": "@th,240,16", "service": "@th,224,16"},
     6: {"client": "@th,256,128", "protocol": "@th,112,8", "port": "@th,400,16", "service": "@th,384,16"},
 }
+_LAST_BIT = {"ip saddr": "@nh,127,1", _ABOUT[4]["client"]: "@th,223,1"}
 _PROTOCOLS = {"tcp": 6, "udp": 17}
 
 
 def host_tables(
-    cluster: Cluster, held: Held, before: t.Mapping[str, str] | None = None, nic_mac: str | None = None
+    cluster: Cluster,
+    held: Held,
+    before: t.Mapping[str, str] | None = None,
+    nic_mac: str | None = None,
+    families: t.Collection[str] | None = None,
 ) -> list[Table]:
-    """What the host's namespace should hold.
+    """What the host's namespace should hold. With another engine, that is what brings packets to those who decide.
 
-    held: who owns what now; before: its sysctls, before they were changed; nic_mac: the NIC's own MAC address.
+    held: who owns what now; before: its sysctls, before they were changed; nic_mac: the NIC's own MAC address;
+    families: those that its kernel knows, all if not given.
     """
     if cluster.uplink == "bridged":
-        first, other = _from_the_host(cluster, held), _on_the_bridge(cluster, held)
+        tables = [_from_the_host(cluster, held), _on_the_bridge(cluster, held)]
     elif cluster.uplink == "local":
-        first, other = _claim(cluster, held, LOCAL, cluster.interface), _services(cluster)
+        tables = [_claim(cluster, held, LOCAL, cluster.interface), _services(cluster)]
+        if cluster.engine != "nftables":
+            tables = [Table("netdev", cluster.table, {})]
     else:
-        first = _steer(cluster, held) if cluster.distribution == "steer" else _flood(cluster)
-        other = _untracked(cluster)
-    if cluster.shared:
+        tables = [_steer(cluster, held) if cluster.distribution == "steer" else _flood(cluster), _untracked(cluster)]
+    if cluster.shared and not (cluster.engine == "clusterip" and cluster.uplink == "local"):  # which says it by itself
         told = cluster.routed_mac if cluster.uplink == "bridged" else nic_mac
-        first = replace(first, chains={**first.chains, SAID: _said(cluster, told)})
-    if before:
+        tables[0] = replace(tables[0], chains={**tables[0].chains, SAID: _said(cluster, told)})
+    tables = [table for table in tables if table.chains and (families is None or table.family in families)]
+    if before and tables:
         # They live as long as the change itself: until a reboot.
         remarks = tuple(Rule("accept", f"{key}={value}") for key, value in sorted(before.items()))
-        first = replace(first, chains={**first.chains, BEFORE: Chain("", remarks)})
-    return [first, other]
+        tables[0] = replace(tables[0], chains={**tables[0].chains, BEFORE: Chain("", remarks)})
+    return tables
 
 
 def before_in(listing: Listing) -> dict[str, str]:
-    """The host's sysctls before the cluster changed them, as its netdev table remembers them."""
+    """The host's sysctls before the cluster changed them, as its first table remembers them."""
     remarks = [str(rule.get("comment", "")).rpartition(" #")[0] for rule in _ruleset.rules_of(listing, BEFORE)]
     return {key: value for key, equals, value in (remark.partition("=") for remark in remarks) if equals}
 
 
 def member_tables(cluster: Cluster, node: Node, held: Held) -> list[Table]:
     """What a member's namespace should hold."""
+    if cluster.engine != "nftables":
+        return []
     return [
         _services(cluster),
         *([_claim(cluster, held, node.mac, node.interface)] if cluster.distribution == "flood" else []),
@@ -139,12 +149,14 @@ def is_local(listing: Listing) -> bool:
 
 
 def hash_in(listing: Listing) -> dict[str, t.Any] | None:
-    """What the kernel hashes with: address, total_nodes, hash_init; read from the rules themselves."""
+    """What the kernel hashes with: address, total_nodes, hash_init, hash_as; read from the rules themselves."""
     for rule in [*_ruleset.rules_of(listing, UPLINK), *_ruleset.rules_of(listing, CLAIM)]:
         jhash = next((found for found in _find(rule["expr"], "jhash") if _has_source(found)), None)
         address = next((m["right"] for m in _find(rule["expr"], "match") if _field(m["left"]) == "daddr"), None)
         if jhash:
-            return {"address": address, "total_nodes": jhash["mod"], "hash_init": jhash.get("seed", 0)}
+            hash_as = "clusterip" if next(_find(jhash["expr"], ">>"), None) else "nftables"
+            total, seed = jhash["mod"], jhash.get("seed", 0)
+            return {"address": address, "total_nodes": total, "hash_init": seed, "hash_as": hash_as}
     return None
 
 
@@ -326,23 +338,38 @@ def _decided(cluster: Cluster, match: str, verdict: str, fwd: str | None = None)
     family, errors, about = _family(cluster), _ERRORS[cluster.version], _ABOUT[cluster.version]
     action = "ether daddr set " if verdict.startswith("map ") else ""
 
-    def to_owner(key: str) -> str:
+    def looked_up(condition: str, source: str, ports: tuple[str, ...], purpose: str) -> t.Iterator[Rule]:
         total, seed = cluster.total_nodes, cluster.hash_init
-        return f"{action}jhash {key} mod {total} seed {seed:#x} offset 1 {verdict}"
+        for last_bit, number in _as_hashed(cluster, source):
+            key = " . ".join((number, *ports))
+            text = f"{condition}{last_bit} {action}jhash {key} mod {total} seed {seed:#x} offset 1 {verdict}"
+            yield Rule(text, purpose, fwd)
 
     why = "an ICMP error about a flow goes to the member of its client"
     for protocol in _hashed_with_ports(cluster):
-        key = [about["client"], about["port"], *([about["service"]] if _with_destport(cluster) else [])]
+        ports = (about["port"], *([about["service"]] if _with_destport(cluster) else []))
         of = f"{about['protocol']} {_PROTOCOLS[protocol]}"
-        yield Rule(f"{match} {errors} {of} {to_owner(' . '.join(key))}", f"{why}, {protocol}", fwd)
-    yield Rule(f"{match} {errors} {to_owner(about['client'])}", why, fwd)
+        yield from looked_up(f"{match} {errors} {of}", about["client"], ports, f"{why}, {protocol}")
+    yield from looked_up(f"{match} {errors}", about["client"], (), why)
     yield Rule(f"{match} {errors} drop", "an ICMP error about a flow of nobody's here")
     for protocol in _hashed_with_ports(cluster):
-        key = [f"{family} saddr", f"{protocol} sport", *([f"{protocol} dport"] if _with_destport(cluster) else [])]
-        yield Rule(f"{match} {to_owner(' . '.join(key))}", f"the owner of the client's bucket, {protocol}", fwd)
+        ports = (f"{protocol} sport", *([f"{protocol} dport"] if _with_destport(cluster) else []))
+        yield from looked_up(match, f"{family} saddr", ports, f"the owner of the client's bucket, {protocol}")
         yield Rule(f"{match} meta l4proto {protocol} drop", f"a bucket without an owner, {protocol}")
-    yield Rule(f"{match} {to_owner(f'{family} saddr')}", "the owner of the client's bucket", fwd)
+    yield from looked_up(match, f"{family} saddr", (), "the owner of the client's bucket")
     yield Rule(f"{match} drop", "a bucket without an owner")
+
+
+def _as_hashed(cluster: Cluster, source: str) -> list[tuple[str, str]]:
+    """What is hashed for an address: a condition, and an expression; several rules may be needed for all addresses.
+
+    CLUSTERIP hashes the address as a number, nftables its bytes. nft turns the bytes round for shifts only, and these
+    lose the last bit, so even and odd addresses have a rule each.
+    """
+    if cluster.hash_as != "clusterip":
+        return [("", source)]
+    last_bit, even = _LAST_BIT[source], f"(({source} >> 1) << 1)"
+    return [(f" {last_bit} 0", even), (f" {last_bit} 1", f"({even} | 1)")]
 
 
 def _hashed_with_ports(cluster: Cluster) -> list[str]:

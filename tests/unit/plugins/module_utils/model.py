@@ -33,6 +33,8 @@ def a_cluster(**changes: t.Any) -> Cluster:
         "bridge": "br-vpn",
         "clustermac": None,
         "distribution": "steer",
+        "engine": "nftables",
+        "hash_as": None,
         "hashmode": "sourceip",
         "force": False,
         "forward_ipv6": False,

@@ -57,6 +57,11 @@ def test_who_claims_nothing_need_not_name_buckets(claims, state):
         ({"address": "2001:db8::/64"}, "address: '2001:db8::/64': write an address"),
         ({"interface": "a" * 16}, "interface: 'aaaaaaaaaaaaaaaa': an interface name has"),
         ({"bridge": "a/b"}, "bridge: 'a/b': an interface name has no"),
+        ({"address": "2001:db8::10", "hash_as": "clusterip"}, "hash_as: 'clusterip': knows IPv4 only"),
+        (
+            {"hash_as": "xt_cluster", "hashmode": "sourceip-sourceport", "force": True},
+            "hashmode: 'sourceip-sourceport': xt_cluster hashes addresses only",
+        ),
         ({"clustermac": MACS[1]}, "clustermac: '02:00:00:00:00:01': a multicast"),
         ({"total_nodes": 0}, "total_nodes: 0: the number of buckets lies between 1 and 65536"),
         ({"total_nodes": 65537}, "total_nodes: 65537: the number"),

@@ -63,6 +63,36 @@ def test_bucket_is_that_of_nftables(address, of_256, of_256_seeded, of_7, of_655
     assert _hash.bucket(address, 65536, 0) == of_65536
 
 
+# From a kernel that has CLUSTERIP (6.1, x86-64), by rules of iptables-legacy and real packets. The columns: sourceip
+# and 16 nodes; with the source port, 16 nodes, seed 0x1234; with both ports, 5 nodes, seed 0xffffffff; xt_cluster,
+# 32 nodes, seed 0x1234.
+@pytest.mark.parametrize(
+    ("address", "port", "plain", "with_port", "with_both", "xt_cluster"),
+    [
+        ("204.24.85.254", 38629, 13, 12, 1, 29),
+        ("211.107.148.150", 6304, 11, 3, 1, 4),
+        ("125.43.58.190", 50976, 13, 5, 3, 1),
+        ("67.249.160.57", 3437, 12, 2, 5, 12),
+        ("1.29.154.136", 10564, 11, 8, 5, 28),
+    ],
+)
+def test_bucket_is_that_of_the_old_engines(address, port, plain, with_port, with_both, xt_cluster):
+    assert _hash.bucket(address, 16, 0, hash_as="clusterip") == plain
+    assert _hash.bucket(address, 16, 0x1234, (port,), "clusterip") == with_port
+    assert _hash.bucket(address, 5, 0xFFFFFFFF, (port, 1194), "clusterip") == with_both
+    assert _hash.bucket(address, 32, 0x1234, hash_as="xt_cluster") == xt_cluster
+    assert _hash.bucket(address, 32, 0x1234) == xt_cluster
+
+
+@pytest.mark.parametrize(
+    ("address", "ports", "hash_as"),
+    [("2001:db8::1", (), "xt_cluster"), ("2001:db8::1", (), "clusterip"), ("192.0.2.1", (1,), "xt_cluster")],
+)
+def test_what_an_engine_does_not_hash_has_no_bucket(address, ports, hash_as):
+    with pytest.raises(ValueError, match=hash_as):
+        _hash.bucket(address, 16, 0, ports, hash_as)
+
+
 @pytest.mark.parametrize(
     ("value", "end", "expected"),
     [(0, 256, 0), (0xFFFFFFFF, 256, 255), (0x00FFFFFF, 256, 0), (0x01000000, 256, 1), (0xFFFFFFFF, 1, 0)],

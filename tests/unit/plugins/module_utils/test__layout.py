@@ -93,6 +93,8 @@ def test_a_layout_in_full():
         "clustermac": "03:00:c0:00:02:0a",
         "distribution": "steer",
         "hashmode": "sourceip",
+        "engine": "nftables",
+        "hash_as": "nftables",
         "force": False,
         "forward_ipv6": False,
         "hash_init": 0,
@@ -236,6 +238,13 @@ def test_macs_are_stable_unicast_and_differ_by_cluster_and_member():
             {"instances": [UDP_IPV6, {**TCP, "pool_ipv6": "fd12:3456:789a:80::/57"}]},
             "instances[tcp].pool_ipv6: 'fd12:3456:789a:80::/57': overlaps instances[udp].pool_ipv6",
         ),
+        ({"engine": "clusterip"}, "total_nodes: 256: clusterip knows 16 at most: use nftables"),
+        (
+            {"engine": "clusterip", "total_nodes": 16},
+            "distribution: 'steer': with clusterip each node decides by itself",
+        ),
+        ({"engine": "xt_cluster", "failover": {"slots": 64}}, "engine: 'xt_cluster': where keepalived decides"),
+        ({"hash_as": "clusterip", "ipv6_address": "2001:db8::10"}, "hash_as: 'clusterip': knows IPv4 only"),
     ],
 )
 def test_refused_with_parameter_value_and_remedy(changes, message):

@@ -56,6 +56,18 @@ def test_steering_hashes_the_embedded_client_of_an_icmp_error_first(chain):
     assert "icmp type { destination-unreachable, time-exceeded, parameter-problem }" in hashed[0]
 
 
+@pytest.mark.parametrize("distribution", ["steer", "flood"])
+def test_hashed_as_clusterip_does_even_and_odd_addresses_have_a_rule_each(distribution):
+    cluster = a_cluster(hash_as="clusterip", distribution=distribution)
+    tables = [*nftables.host_tables(cluster, {}), *nftables.member_tables(cluster, cluster.nodes[0], {})]
+    texts = [rule.text for table in tables for chain in table.chains.values() for rule in chain.rules]
+    hashed = [text.replace("ether daddr set ", "") for text in texts if "jhash ((ip" in text or "jhash (((ip" in text]
+    assert {text[text.index("@nh") : text.index(" mod ")] for text in hashed} == {
+        "@nh,127,1 0 jhash ((ip saddr >> 1) << 1)",
+        "@nh,127,1 1 jhash (((ip saddr >> 1) << 1) | 1)",
+    }
+
+
 def test_steering_matches_no_ports_since_fragments_have_none():
     table = steer()
     assert not [text for chain in table.chains for text in rules(table, chain) if "port" in text]
@@ -143,7 +155,7 @@ def icmp_rule():
 
 
 def test_the_hash_is_read_from_the_rules():
-    expected = {"address": "192.0.2.10", "total_nodes": 4, "hash_init": 0x1234}
+    expected = {"address": "192.0.2.10", "total_nodes": 4, "hash_init": 0x1234, "hash_as": "nftables"}
     assert nftables.hash_in([{"metainfo": {}}, icmp_rule(), LISTED]) == expected
     assert nftables.hash_in([icmp_rule()]) is None
     assert nftables.hash_in([{"rule": {**LISTED["rule"], "chain": "host"}}]) is None

@@ -1,0 +1,31 @@
+# Copyright (c) 2026 clustered.openvpn contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Tests for a kernel that has CLUSTERIP. They run inside of one: see tests/integration/test_legacy.py."""
+
+from __future__ import annotations
+
+import typing as t
+from itertools import count
+
+import pytest
+from integration.world import World, sh
+
+_numbers = count()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _modules() -> None:
+    """A kernel loads them by itself, but not for whoever only looks into /proc."""
+    sh("modprobe -a ipt_CLUSTERIP xt_cluster veth bridge")
+
+
+@pytest.fixture
+def world() -> t.Iterator[World]:
+    """An empty world."""
+    made = World(f"l{next(_numbers)}")
+    try:
+        yield made
+    finally:
+        made.remove()
