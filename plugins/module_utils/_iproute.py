@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The only file that runs iproute2's ip, for C(_nic.py)."""
+"""The only file that runs iproute2's ip: for C(_nic.py), and for C(_routing.py)."""
 
 from __future__ import annotations
 
@@ -22,6 +22,11 @@ Lines = t.Sequence[str]
 
 class IpError(OSError):
     """ip refused; the message is its own."""
+
+
+def run(words: t.Sequence[str]) -> str:
+    """One command, in the namespace that the caller is in; what it says. Raises IpError."""
+    return _ip(words)
 
 
 def show(name: str) -> Place | None:

@@ -20,7 +20,7 @@ import time
 import traceback
 import typing as t
 
-from ansible_collections.clustered.openvpn.plugins.module_utils import _nft, _rtnl
+from ansible_collections.clustered.openvpn.plugins.module_utils import _iproute, _nft, _routing, _rtnl
 from ansible_collections.clustered.openvpn.plugins.module_utils._observed import Link, Route, View
 from ansible_collections.clustered.openvpn.plugins.module_utils._plan import Step
 
@@ -149,6 +149,14 @@ class Kernel:
         """Family and name of every nft table of the host."""
         return _nft.list_tables()
 
+    def routing(self, netns: str) -> _routing.Seen:
+        """tun devices, routing rules and routes of our protocol in a namespace; nothing, if it does not exist."""
+        try:
+            with self.within(netns):
+                return _routing.observe()
+        except FileNotFoundError:
+            return _routing.Seen()
+
     # --- apply -------------------------------------------------------------------------------------------------------
 
     def apply(self, steps: t.Iterable[Step]) -> None:
@@ -273,6 +281,10 @@ class Kernel:
     def _sysctl(self, step: Step) -> None:
         with self.within(step.netns), open(sysctl_path(step.args["key"]), "w", encoding="ascii") as file:
             file.write(step.args["value"])
+
+    def _ip(self, step: Step) -> None:
+        with self.within(step.netns):
+            _iproute.run(step.args["words"])
 
     def _nft(self, step: Step) -> None:
         with self.within(step.netns):

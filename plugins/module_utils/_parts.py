@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 
 from ansible_collections.clustered.openvpn.plugins.module_utils import (
     _bridges,
+    _bundle,
+    _bundle_plan,
     _cluster,
     _clusterip,
     _topology,
@@ -72,6 +74,28 @@ def clusterip(kernel: Kernel, cluster: _cluster.Cluster, present: bool) -> Plann
     elsewhere = {} if present and remembers else _elsewhere(kernel, cluster)
     steps = _clusterip.plan(cluster, present, views, listings, elsewhere)
     return Planned(steps, missing, {"moved": _clusterip.moved(cluster, present, listings)})
+
+
+def bundle(kernel: Kernel, wanted: _bundle.Bundle, present: bool) -> Planned:
+    """One end of a bundle of tunnels; which of them are in the spread now is not its business."""
+    place = wanted.netns
+    views = kernel.observe([place], (), {place: _bundle_plan.sysctls(wanted)})
+    if not views[place].exists:
+        remedy = "make it first with clustered.openvpn.netns"
+        return Planned([], [f"netns: {place!r}: no such network namespace; {remedy}"] if present else [], {"live": []})
+    listing = bundle_table(kernel, wanted, place)
+    seen = kernel.routing(place)
+    if present:
+        steps = _bundle_plan.plan(wanted, seen, views[place].sysctls, listing)
+    else:
+        steps = _bundle_plan.plan_absent(wanted, seen, listing)
+    return Planned(steps, [], {"live": _bundle.live_in(wanted, listing) if present else []})
+
+
+def bundle_table(kernel: Kernel, wanted: _bundle.Bundle, place: str = "") -> t.Any:
+    """The table that spreads its packets, as nft lists it; None where there is none."""
+    key = (place, "inet", wanted.table)
+    return kernel.tables([key], {place: View(place, True)})[key]
 
 
 def _elsewhere(kernel: Kernel, cluster: _cluster.Cluster) -> dict[str, str]:

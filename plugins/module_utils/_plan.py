@@ -62,6 +62,8 @@ class Step:
         """The step as a shell command."""
         if self.op == "nft":
             return _in_netns("nft -f - <<'EOF'\n" + "\n".join(self.args["lines"]) + "\nEOF", self.netns)
+        if self.op == "ip":
+            return _in_netns("ip " + shlex.join(self.args["words"]), self.netns)
         return _in_netns(_fill(_COMMANDS[self.op], self.args), self.netns)
 
 
@@ -70,10 +72,9 @@ def step(op: str, netns: str = "", **args: t.Any) -> Step:
     return Step(op, netns, args)
 
 
-def prepared_diff(steps: t.Iterable[Step]) -> dict[str, str]:
-    """The steps in the form in which Ansible prints a diff: one command a line."""
-    text = "\n".join(s.text for s in steps)
-    return {"prepared": text + "\n" if text else ""}
+def prepared_diff(commands: t.Iterable[str]) -> dict[str, str]:
+    """Commands in the form in which Ansible prints a diff: one a line."""
+    return {"prepared": "".join(f"{command}\n" for command in commands)}
 
 
 def _fill(template: str, args: t.Mapping[str, t.Any]) -> str:

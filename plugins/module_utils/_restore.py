@@ -12,11 +12,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import typing as t
 
 from ansible_collections.clustered.openvpn.plugins.module_utils import (
     _bridges,
+    _bundle,
+    _bundle_layout,
     _cluster,
     _iproute,
     _kernel,
@@ -24,6 +27,7 @@ from ansible_collections.clustered.openvpn.plugins.module_utils import (
     _parts,
     _supervisor,
     _topology,
+    _watch,
 )
 from ansible_collections.clustered.openvpn.plugins.module_utils._instance import Instance
 from ansible_collections.clustered.openvpn.plugins.module_utils._params import ParameterError
@@ -71,6 +75,7 @@ def parts_of(manifest: Manifest, present: bool) -> list[Part]:
         claim = {**CLUSTERIP, **manifest["cluster"], **address, **state}
         claim.update(name=manifest["name"], nodes=manifest["nodes"], claims=manifest["claims"])
         parts.append((_parts.clusterip, _cluster.cluster_from(claim)))
+    parts += [(_parts.bundle, _bundle.bundle_from(bundle)) for bundle in manifest.get("bundles", [])]
     return parts if present else parts[::-1]
 
 
@@ -159,15 +164,26 @@ def check(manifest: Manifest) -> None:
         raise RestoreError("it has drifted: 'start' would do this")
 
 
+def watch(manifest: Manifest) -> None:
+    """Keeps dead tunnels of a bundle out of the spread, until it is ended."""
+    path = f"{MANIFESTS}/{manifest['name']}.json"
+    while True:
+        stamp = os.stat(path).st_mtime_ns
+        if not (manifest := read(path)).get("bundles"):
+            raise RestoreError("it is not a bundle of tunnels: there is nothing to watch")
+        bundle = _bundle.bundle_from(_bundle_layout.draining(manifest))
+        _watch.watch(bundle, lambda: os.stat(path).st_mtime_ns != stamp, _say)  # noqa: B023 (it is called here only)
+
+
 def main(args: t.Sequence[str]) -> int:
     """The program's; its exit status."""
     parser = argparse.ArgumentParser(
-        prog="clustered-openvpn", description=f"A cluster as {MANIFESTS}/NAME.json says. Prints the steps taken."
+        prog="clustered-openvpn", description=f"A cluster, or a bundle, as {MANIFESTS}/NAME.json says. Prints the steps taken."
     )
-    verbs = {"start": start, "stop": stop, "check": check}
+    verbs = {"start": start, "stop": stop, "check": check, "watch": watch}
     helps = [f"{verb}: {function.__doc__}" for verb, function in verbs.items()]
     parser.add_argument("verb", choices=verbs, help=" ".join(helps))
-    parser.add_argument("name", metavar="NAME", help="the cluster's name")
+    parser.add_argument("name", metavar="NAME", help="the name of the cluster or bundle")
     given = parser.parse_args(args)
     try:
         verbs[given.verb](read(f"{MANIFESTS}/{_cluster.cluster_name('NAME', given.name)}.json"))
