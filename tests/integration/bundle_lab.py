@@ -219,7 +219,7 @@ class BundleLab(World):
         devices = {self.device(end, t["number"]): t["number"] for t in self.layouts[end]["bundles"][0]["tunnels"]}
         if f"counts{port}" not in sh("nft list tables", self.ends[end]):
             rules = "; ".join(f'oifname "{device}" udp dport {port} counter' for device in devices)
-            chain = f"chain out {{ type filter hook postrouting priority 300; {rules}; }}"
+            chain = f"chain out {{ type filter hook postrouting priority 300; {rules}; }};"
             sh(f"nft 'table inet counts{port} {{ {chain} }}'", self.ends[end])
             return dict.fromkeys(devices.values(), 0)
         found = {}
