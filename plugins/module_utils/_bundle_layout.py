@@ -86,7 +86,9 @@ def layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None
     ]
     result["peer"] = {"address": str(outer[1 - wanted["end"]]), "name": there["name"]}
     result["local"] = {"address": str(outer[wanted["end"]]), "name": here["name"]}
-    result["retired"] = _retired(former, (previous or {}).get("retired", []), bundle)
+    retired = _retired(former, (previous or {}).get("retired", []), bundle)
+    result["retired"] = retired
+    result["gone"] = [{"name": tunnel["device"], "netns": bundle["netns"]} for tunnel in retired]
     return result
 
 

@@ -21,6 +21,8 @@ from ansible_collections.clustered.openvpn.plugins.module_utils._supervisor_syst
 PROGRAM = "/usr/local/sbin/clustered-openvpn"
 LIBRARY = "/usr/local/lib/clustered-openvpn"
 UNIT = f"{UNITS}/clustered-openvpn@.service"
+WATCH = "clustered-openvpn-watch"
+WATCH_UNIT = f"{UNITS}/{WATCH}@.service"
 DISTRIBUTED = "/lib/systemd/system"
 MEMBER = "clustered-openvpn-member.conf"  # the drop-in of an instance's unit
 MADE = "# Managed by Ansible, clustered.openvpn.cluster_service: changes made here are overwritten."
@@ -38,6 +40,24 @@ from {_restore.__name__} import main
 
 sys.exit(main(sys.argv[1:]))
 '''
+
+CONFINED = """\
+NoNewPrivileges=yes
+CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW CAP_SYS_ADMIN CAP_SYS_PTRACE CAP_DAC_OVERRIDE
+DevicePolicy=closed
+DeviceAllow=/dev/net/tun rw
+LockPersonality=yes
+MemoryDenyWriteExecute=yes
+ProtectClock=yes
+ProtectHostname=yes
+RestrictAddressFamilies=AF_UNIX AF_NETLINK AF_INET AF_INET6
+RestrictNamespaces=net mnt
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service @mount
+SystemCallFilter=~@privileged @resources
+SystemCallErrorNumber=EPERM"""
 
 # Nothing here needs a mount namespace: namespaces are files that are mounted, and would be seen in the unit alone.
 UNIT_TEXT = f"""{MADE}
@@ -61,25 +81,26 @@ ExecStop={PROGRAM} stop %i
 Restart=on-failure
 RestartSec=2s
 RestartPreventExitStatus={_restore.DAMAGED}
-NoNewPrivileges=yes
-CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW CAP_SYS_ADMIN CAP_SYS_PTRACE CAP_DAC_OVERRIDE
-DevicePolicy=closed
 IPAddressDeny=any
-LockPersonality=yes
-MemoryDenyWriteExecute=yes
-ProtectClock=yes
-ProtectHostname=yes
-RestrictAddressFamilies=AF_UNIX AF_NETLINK AF_INET AF_INET6
-RestrictNamespaces=net mnt
-RestrictRealtime=yes
-RestrictSUIDSGID=yes
-SystemCallArchitectures=native
-SystemCallFilter=@system-service @mount
-SystemCallFilter=~@privileged @resources
-SystemCallErrorNumber=EPERM
+{CONFINED}
 
 [Install]
 WantedBy=multi-user.target
+"""
+
+# It is tied to the unit above like an instance. The other end is about to take a tunnel for dead while it does not run.
+WATCH_UNIT_TEXT = f"""{MADE}
+[Unit]
+Description=Watch of the tunnels of the OpenVPN bundle %i
+Documentation=file:/etc/clustered-openvpn/%i.json
+StartLimitIntervalSec=0
+
+[Service]
+ExecStart={PROGRAM} watch %i
+Restart=always
+RestartSec=200ms
+Nice=-10
+{CONFINED}
 """
 
 
@@ -112,7 +133,7 @@ def sources() -> Files:
 
 def shared() -> Files:
     """What all clusters of the host have together."""
-    return {**sources(), UNIT: File(UNIT_TEXT)}
+    return {**sources(), UNIT: File(UNIT_TEXT), WATCH_UNIT: File(WATCH_UNIT_TEXT)}
 
 
 def bonds(name: str, units: t.Iterable[str]) -> Files:
@@ -123,7 +144,7 @@ def bonds(name: str, units: t.Iterable[str]) -> Files:
     for instance in units:
         files[f"{UNITS}/{instance}.service.d/{MEMBER}"] = File(text)
         template = instance.partition("@")[0]
-        link = f"{DISTRIBUTED}/{template}@.service"
+        link = f"{UNITS if template == WATCH else DISTRIBUTED}/{template}@.service"
         files[f"{UNITS}/{unit}.wants/{instance}.service"] = File(target=link)
     return files
 
@@ -138,7 +159,7 @@ def bonds_there(name: str) -> Files:
 
 def shared_there() -> Files:
     """Those that are on the host."""
-    return read([PROGRAM, UNIT, *glob.glob(f"{LIBRARY}/**/*.py", recursive=True)])
+    return read([PROGRAM, UNIT, WATCH_UNIT, *glob.glob(f"{LIBRARY}/**/*.py", recursive=True)])
 
 
 def read(paths: t.Iterable[str]) -> Files:

@@ -7,6 +7,9 @@
 Both ends send a small datagram through each tunnel, a few in the time after which a silent one is dead, and say in it
 whether they hear the other one. A tunnel is good while anything comes out of it, for a busy one may lose datagrams of
 ours, and while the other end hears us. So both ends agree, also when packets are lost in one direction only.
+
+A tunnel that was dead is back when datagrams have gone there and back in that time: what a frozen process had in its
+queue comes out of it late, and says nothing about now.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
+import struct
 import time
 import typing as t
 from dataclasses import dataclass
@@ -23,11 +27,12 @@ from ansible_collections.clustered.openvpn.plugins.module_utils._bundle import B
 from ansible_collections.clustered.openvpn.plugins.module_utils._kernel import Kernel
 from ansible_collections.clustered.openvpn.plugins.module_utils._ruleset import Listing, plan_table
 
-PER_TIMEOUT = 5  # datagrams in the time after which a tunnel is dead
+PER_TIMEOUT = 8  # datagrams in the time after which a tunnel is dead
 SLOWEST = 0.5  # seconds between two of them
 RISE = 2  # datagrams by which a dead tunnel is known to be back
-HELLO = b"clustered.openvpn "
-HEARD, SILENT = b"+", b"-"
+# A mark of ours, whether the sender hears the other end, its time, and the other end's time that it has read last.
+HELLO = struct.Struct("!8s?dd")
+MARK = b"cluster1"
 REPAIR = 5.0  # seconds between two looks at the table
 SO_BINDTODEVICE = 25
 TOS_CONTROL = 0xC0  # network control: ahead of other packets where a queue knows priorities
@@ -39,15 +44,16 @@ class Health:
 
     timeout: float
     heard: float = float("-inf")  # when something came out of it last
-    hello: float = float("-inf")  # when the other end's datagram did
     good: bool = False  # whether the other end hears us, as it said last
-    streak: int = 0  # datagrams since it was dead, the other end hearing us
+    theirs: float = 0.0  # the other end's time, as it said last
+    streak: int = 0  # datagrams since it was dead that answer one of ours
     live: bool = False
 
-    def received(self, now: float, hears_us: bool) -> None:
-        """A datagram of the other end."""
-        self.streak = self.streak + 1 if hears_us and now - self.hello < self.timeout else int(hears_us)
-        self.heard, self.hello, self.good = now, now, hears_us
+    def received(self, now: float, hears_us: bool, theirs: float, ours: float) -> None:
+        """A datagram of the other end, with its time, and the time of ours that it has read last."""
+        answers = hears_us and 0 <= now - ours < self.timeout
+        self.streak = self.streak + 1 if answers else 0
+        self.heard, self.good, self.theirs = now, hears_us, theirs
 
     def carried(self, now: float) -> None:
         """Other packets came out of it."""
@@ -95,7 +101,7 @@ class Watch:
         # Those that are in the spread have their time to show that they are alive.
         self.health = {x.number: Health(bundle.timeout) for x in bundle.tunnels}
         for number in self._live:
-            self.health[number] = Health(bundle.timeout, now, now, True, RISE, True)
+            self.health[number] = Health(bundle.timeout, now, good=True, live=True)
         self._carried(now)
 
     def run(self, until: t.Callable[[], bool]) -> None:
@@ -119,10 +125,11 @@ class Watch:
                 sock.close()
 
     def _send(self, tunnel: Tunnel) -> None:
-        state = HEARD if self.health[tunnel.number].hears(time.monotonic()) else SILENT
+        health, now = self.health[tunnel.number], time.monotonic()
+        hello = HELLO.pack(MARK, health.hears(now), now, health.theirs)
         try:
             sock = self._sockets.get(tunnel.number) or self._open(tunnel)
-            sock.sendto(HELLO + state, (tunnel.probed.peer, self._bundle.probe_port))
+            sock.sendto(hello, (tunnel.probed.peer, self._bundle.probe_port))
         except BlockingIOError:
             return  # its queue is full: packets tell enough
         except OSError:  # the device has gone, or was made anew: another socket at the next round
@@ -145,17 +152,20 @@ class Watch:
             self._sockets.pop(number).close()
 
     def _receive(self, until: float) -> None:
-        """Take what comes until then."""
+        """Take what comes until then, or until the other end says that it does not hear us any more."""
         numbers = {sock: number for number, sock in self._sockets.items()}
         peers = {tunnel.number: tunnel.probed.peer for tunnel in self._bundle.tunnels}
         while True:
             left = max(0.0, until - time.monotonic())
             ready = select.select(list(numbers), [], [], left)[0]
             for sock in ready:
-                with contextlib.suppress(OSError):  # a refusal that came back
+                with contextlib.suppress(OSError, struct.error):  # a refusal that came back, or nothing of ours
                     data, (sender, _port) = sock.recvfrom(64)
-                    if data.startswith(HELLO) and sender == peers[numbers[sock]]:
-                        self.health[numbers[sock]].received(time.monotonic(), data.endswith(HEARD))
+                    mark, hears_us, theirs, ours = HELLO.unpack(data)
+                    if mark == MARK and sender == peers[numbers[sock]]:
+                        health = self.health[numbers[sock]]
+                        health.received(time.monotonic(), hears_us, theirs, ours)
+                        left = left if hears_us or not health.live else 0.0
             if not left:
                 return
 

@@ -16,6 +16,7 @@ import sys
 import time
 import traceback
 import typing as t
+from dataclasses import replace
 
 from ansible_collections.clustered.openvpn.plugins.module_utils import _watch
 from ansible_collections.clustered.openvpn.plugins.module_utils._bundle import Bundle
@@ -31,7 +32,7 @@ def path_of(name: str) -> str:
 
 def digest(bundle: Bundle) -> str:
     """What is watched, and how."""
-    return hashlib.sha256(repr(bundle).encode()).hexdigest()
+    return hashlib.sha256(repr(replace(bundle, former_addresses=())).encode()).hexdigest()
 
 
 def running(name: str) -> dict[str, t.Any]:

@@ -14,9 +14,11 @@ import datetime
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import typing as t
 from pathlib import Path
@@ -67,7 +69,7 @@ class BundleLab(World):
         self._cables()
         self.wanted = {
             **{"port": 1195, "network": "10.99.0.0/24", "ipv6_network": "fd99::/64", "outer_mtu": 1500, "tunnels": 4},
-            **{"device_type": "tun", "spread": "per_packet", "snat": "none", "queue": 1000, "timeout": 2.0},
+            **{"device_type": "tun", "spread": "per_packet", "snat": "none", "queue": 1000, "timeout": 1.5},
             **{"probe_port": 11940, "reordering": 0, "congestion_control": "", "rule_priority": 10000},
             **{"user": USER, "group": GROUP},
             **wanted,
@@ -257,9 +259,6 @@ class Counter:
     """Counts datagrams to a port of a namespace, and looks at the numbers in them, until it is asked."""
 
     def __init__(self, netns: str, address: str, port: int):
-        import socket
-        import threading
-
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         with within(netns):
             self._socket = socket.socket(family, socket.SOCK_DGRAM)
@@ -295,8 +294,6 @@ class Counter:
 
 def send(netns: str, to: tuple[str, int], count: int, *, rate: float, size: int = 64) -> list[float]:
     """Datagrams with a number each, so many in a second; when each was sent."""
-    import socket
-
     family = socket.AF_INET6 if ":" in to[0] else socket.AF_INET
     with within(netns), socket.socket(family, socket.SOCK_DGRAM) as sock:
         start = time.monotonic()
@@ -308,3 +305,42 @@ def send(netns: str, to: tuple[str, int], count: int, *, rate: float, size: int 
             times.append(time.monotonic())
             sock.sendto(number.to_bytes(8, "big").ljust(size, b"."), to)
     return times
+
+
+class Stream:
+    """Datagrams from one site's host to the other's, at a steady rate, until it is ended."""
+
+    def __init__(self, lab: BundleLab, end: int, *, rate: float = 500, port: int = 5000):
+        self.to = (HOSTS[1 - end][0], port)
+        self.counter = Counter(lab.hosts[1 - end], *self.to)
+        self.times: list[float] = []
+        self._source, self._rate, self._over = lab.hosts[end], rate, threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        with within(self._source):
+            sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        start = time.monotonic()
+        with sock:
+            while not self._over.is_set():
+                number = len(self.times)
+                if (left := start + number / self._rate - time.monotonic()) > 0:
+                    time.sleep(left)
+                self.times.append(time.monotonic())
+                try:
+                    sock.sendto(number.to_bytes(8, "big").ljust(64, b"."), self.to)
+                except OSError:  # what an ICMP error about an earlier one tells: this one was not sent
+                    continue
+
+    def end(self) -> None:
+        """No more are sent; what is on the way has a moment to arrive."""
+        self._over.set()
+        self._thread.join()
+        time.sleep(0.5)
+        self.counter.stop()
+
+    def lost(self) -> list[float]:
+        """When those were sent that did not arrive."""
+        arrived = {number for _time, number in self.counter.arrived}
+        return [moment for number, moment in enumerate(self.times) if number not in arrived]
