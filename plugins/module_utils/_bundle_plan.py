@@ -133,13 +133,14 @@ def _device(bundle: Bundle, tunnel: Tunnel, seen: Seen, before: t.Mapping[str, s
         yield step("sysctl", bundle.netns, key=forwarding(tunnel), value="1")
     if not there.up:
         yield _ip(bundle, "link", "set", "dev", name, "up")
-    wanted = {(pair.local, pair.peer) for pair in tunnel.pairs}
+    # Without the peer's: a route to that over one tunnel would have a strict rp_filter refuse it from all others.
+    wanted = {(pair.local, None) for pair in tunnel.pairs}
     for address, peer in sorted(there.addresses - wanted, key=str):
         yield _ip(bundle, "addr", "del", _host(address), *(["peer", peer] if peer else []), "dev", name)
     for pair in tunnel.pairs:
-        if (pair.local, pair.peer) not in there.addresses:
+        if (pair.local, None) not in there.addresses:
             nodad = ["nodad"] if pair.family == "ip6" else []
-            yield _ip(bundle, "addr", "add", pair.local, "peer", pair.peer, "dev", name, *nodad)
+            yield _ip(bundle, "addr", "add", _host(pair.local), "dev", name, *nodad)
 
 
 def _usable(bundle: Bundle, there: Device) -> bool:
@@ -196,8 +197,9 @@ def _route(bundle: Bundle, key: RouteKey, route: MultiRoute) -> Step:
     words += ["reordering", str(route.reordering)] if route.reordering else []
     words += ["congctl", route.congestion_control] if route.congestion_control else []
     if len(legs) == 1:
-        return _ip(bundle, *words, "via", legs[0][0], "dev", legs[0][1])
-    return _ip(bundle, *words, *(word for via, dev, _w in legs for word in ("nexthop", "via", via, "dev", dev)))
+        return _ip(bundle, *words, "via", legs[0][0], "dev", legs[0][1], "onlink")
+    hops = (("nexthop", "via", via, "dev", dev, "onlink") for via, dev, _weight in legs)
+    return _ip(bundle, *words, *(word for hop in hops for word in hop))
 
 
 def _no_route(bundle: Bundle, key: RouteKey) -> Step:

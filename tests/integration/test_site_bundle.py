@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import stat
 import subprocess
 import tempfile
@@ -23,7 +24,7 @@ import pytest
 
 from .bundle_lab import OUTER, SITES, BundleLab
 from .test_site import PLACES, PLAYBOOKS
-from .world import on_host, sh
+from .world import on_host, sh, within
 
 HOSTS = ("left", "right")
 
@@ -86,7 +87,7 @@ class Sites:
             + [PLAYBOOKS / "bundle.yml"],
             capture_output=True,
             text=True,
-            timeout=200,
+            timeout=600,
             check=False,
         )
         play = Play(done.stdout + done.stderr)
@@ -125,3 +126,21 @@ def test_the_first_run_builds_it_and_the_second_changes_nothing(sites: Sites) ->
     assert [sites.lab.live(end) for end in (0, 1)] == [[1, 2], [1, 2]]
     again = sites.play(tunnel_bundle_tunnels=2)
     assert again.changed == {"left": 0, "right": 0}, again.output[-6000:]
+
+
+def test_bad_input_is_refused_at_both_ends_before_any_change(sites: Sites) -> None:
+    with within(sites.lab.a), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("0.0.0.0", 1197))
+        play = sites.play(fails=True, tunnel_bundle_tunnels=3)
+    assert "1197: udp port 1197 is held by process" in play.output
+    assert play.changed == {"left": 0, "right": 0}, "the other end neither"
+    assert [sites.lab.live(end) for end in (0, 1)] == [[1, 2], [1, 2]]
+
+
+def test_nothing_is_left_of_it(sites: Sites) -> None:
+    sites.play(tunnel_bundle_state="absent", tunnel_bundle_tunnels=2)
+    for end in sites.lab.ends:
+        assert sh("ip -br link show type tun; ip rule show | grep 197; nft list tables", end, check=False) == ""
+        assert "10.99.0" not in sh("ip addr; ip route show table all", end)
+    files = [path for path in sites.root.rglob("*") if path.is_file() and "python-" not in path.name]
+    assert [path for path in files if path.suffix != ".log"] == []
