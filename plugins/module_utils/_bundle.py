@@ -28,7 +28,8 @@ FLOW_SEED = 0x1
 MTU = (1280, 65535)  # IPv6 needs the former
 TIMEOUT = (0.2, 60.0)
 LIVE = "live:"  # what the comment of the spreading rule begins with
-LINE_MAX = 0xFFFFFFFF
+MARK_MAX = 0xFFFFFFFF
+RATE_MAX = 100_000.0  # Mbit/s
 
 TUNNEL_OPTIONS: dict[str, t.Any] = {
     "number": {"type": "int", "required": True},
@@ -36,6 +37,7 @@ TUNNEL_OPTIONS: dict[str, t.Any] = {
     "port": {"type": "int", "required": True},
     "mark": {"type": "int", "required": True},
     "weight": {"type": "int", "default": 1},
+    "rate": {"type": "float", "default": 0},
     "addresses": {
         "type": "list",
         "elements": "dict",
@@ -67,6 +69,7 @@ class Tunnel:
     port: int
     mark: int
     weight: int
+    rate: int  # bits in a second; 0: no limit
     pairs: tuple[Pair, ...]
 
     @property
@@ -184,8 +187,9 @@ def _tunnel(where: str, item: t.Mapping[str, t.Any]) -> Tunnel:
         number=_within(f"{where}.number", item["number"], 1, MAX_SLOTS),
         device=p.interface_name(f"{where}.device", item["device"]),
         port=_within(f"{where}.port", item["port"], 1, 65535),
-        mark=_within(f"{where}.mark", item["mark"], 256, LINE_MAX),  # tables up to 255 are the system's
+        mark=_within(f"{where}.mark", item["mark"], 256, MARK_MAX),  # tables up to 255 are the system's
         weight=_within(f"{where}.weight", item.get("weight", 1), 0, MAX_SLOTS),
+        rate=_rate(f"{where}.rate", item.get("rate") or 0),
         pairs=pairs,
     )
 
@@ -204,6 +208,12 @@ def _within(parameter: str, value: int, lowest: int, highest: int) -> int:
     if not lowest <= value <= highest:
         raise p.ParameterError(parameter, value, f"give a number from {lowest} to {highest}")
     return value
+
+
+def _rate(parameter: str, value: float) -> int:
+    if value and not 0.1 <= value <= RATE_MAX:
+        raise p.ParameterError(parameter, value, f"give Mbit/s from 0.1 to {RATE_MAX:g}, or 0 for no limit")
+    return int(value * 1_000_000)
 
 
 def _timeout(value: float) -> float:

@@ -26,7 +26,6 @@ Named = list[tuple[str, Network]]  # with the parameter that it comes from
 # What OpenVPN adds to a packet: operation and peer 4, packet id 4, tag 16; UDP 8; IP. A frame of tap has 14 more.
 OVERHEAD = {4: 24 + 8 + 20, 6: 24 + 8 + 40}
 ETHERNET = 14
-RATE_MAX = 800  # Mbit/s: OpenVPN's shaper takes 100 MB/s at most
 EMPTY: Data = {"namespaces": [], "veths": [], "bridges": [], "addresses": [], "servers": [], "members": []}
 # Of the user's words, those that the module takes as they are.
 PLAIN = (
@@ -80,7 +79,6 @@ def layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None
             "netns": bundle["netns"],
             "port": tunnel["port"],
             "cpus": item["cpus"],
-            "bytes": int(item["rate"] * 125000),
         }
         for tunnel, item in zip(bundle["tunnels"], tunnels)
     ]
@@ -95,7 +93,8 @@ def layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None
 def draining(result: t.Mapping[str, t.Any]) -> Data:
     """The bundle with the tunnels that are to go, which get no more packets."""
     (bundle,) = result["bundles"]
-    return {**bundle, "tunnels": [*bundle["tunnels"], *({**one, "weight": 0} for one in result["retired"] if one["drained"])]}
+    leaving = [{**one, "weight": 0} for one in result["retired"] if one["drained"]]
+    return {**bundle, "tunnels": [*bundle["tunnels"], *({k: v for k, v in x.items() if k != "drained"} for x in leaving)]}
 
 
 def _outer(end: t.Mapping[str, t.Any]) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
@@ -157,8 +156,6 @@ def _tunnels(wanted: t.Mapping[str, t.Any], networks: list[Network]) -> list[Dat
         room = min(net.num_addresses // 2 for net in networks) - 2
         if not 1 <= number <= min(room, _bundle.MAX_SLOTS):
             raise p.ParameterError(f"{where}.number", number, f"the network has room for the numbers 1 to {room}")
-        if not 0 <= rate <= RATE_MAX:
-            raise p.ParameterError(f"{where}.rate", rate, f"give Mbit/s up to {RATE_MAX}, or 0 for no limit")
         last = wanted["port"] + number - 1
         if not 1 <= wanted["port"] <= last <= 65535:
             raise p.ParameterError("port", wanted["port"], f"tunnel {number} would have the port {last}; 1 to 65535 exist")
@@ -182,6 +179,7 @@ def _tunnel(name: str, wanted: t.Mapping[str, t.Any], item: Data, own: list[Netw
         "port": wanted["port"] + number - 1,
         "mark": (wanted.get("first_mark") or wanted["port"]) + number - 1,
         "weight": item["weight"],
+        "rate": item["rate"],
         "addresses": [{"local": str(a[number + 1]), "peer": str(b[number + 1])} for a, b in zip(own, other)],
     }
 

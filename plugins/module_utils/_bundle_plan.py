@@ -49,7 +49,12 @@ def plan(bundle: Bundle, seen: Seen, before: t.Mapping[str, str], listing: Listi
     lines = plan_table(_bundle.table(bundle, _bundle.live_in(bundle, listing)), listing)
     steps = [one for tunnel in bundle.tunnels for one in _device(bundle, tunnel, seen, before)]
     steps += _own_addresses(bundle, seen)
-    steps += [_route(bundle, key, route) for key, route in routes.items() if seen.routes.get(key) != route]
+    lost = _losing_routes(bundle, seen)
+    steps += [
+        _route(bundle, key, route)
+        for key, route in routes.items()
+        if seen.routes.get(key) != route or any(device in lost for _via, device, _weight in route.legs)
+    ]
     steps += [_rule(bundle, "add", rule) for rule in wanted_rules(bundle) if rule not in seen.rules]
     if lines:
         steps.append(step("nft", bundle.netns, lines=lines))
@@ -133,14 +138,40 @@ def _device(bundle: Bundle, tunnel: Tunnel, seen: Seen, before: t.Mapping[str, s
         yield step("sysctl", bundle.netns, key=forwarding(tunnel), value="1")
     if not there.up:
         yield _ip(bundle, "link", "set", "dev", name, "up")
-    # Without the peer's: a route to that over one tunnel would have a strict rp_filter refuse it from all others.
-    wanted = {(pair.local, None) for pair in tunnel.pairs}
-    for address, peer in sorted(there.addresses - wanted, key=str):
+    if there.rate != tunnel.rate:
+        yield _limit(bundle, tunnel)
+    for address, peer in sorted(there.addresses - _addresses(tunnel), key=str):
         yield _ip(bundle, "addr", "del", _host(address), *(["peer", peer] if peer else []), "dev", name)
     for pair in tunnel.pairs:
-        if (pair.local, None) not in there.addresses:
-            nodad = ["nodad"] if pair.family == "ip6" else []
-            yield _ip(bundle, "addr", "add", _host(pair.local), "dev", name, *nodad)
+        if pair.family == "ip6" and (pair.local, pair.peer) not in there.addresses:
+            yield _ip(bundle, "addr", "add", pair.local, "peer", pair.peer, "dev", name, "nodad")
+        elif pair.family == "ip" and (pair.local, None) not in there.addresses:
+            yield _ip(bundle, "addr", "add", _host(pair.local), "dev", name)
+
+
+def _addresses(tunnel: Tunnel) -> set[tuple[str, str | None]]:
+    """With IPv4, without the peer's: a route to that over one tunnel would have a strict rp_filter refuse it from all
+    others. IPv6 has no such filter, and takes no gateway without a route to it."""
+    return {(pair.local, pair.peer if pair.family == "ip6" else None) for pair in tunnel.pairs}
+
+
+def _losing_routes(bundle: Bundle, seen: Seen) -> set[str]:
+    """Devices that are made anew or lose an address: the kernel takes routes along with these."""
+    found = set()
+    for tunnel in bundle.tunnels:
+        there = seen.devices.get(tunnel.device)
+        if there and (not _usable(bundle, there) or not there.up or there.addresses - _addresses(tunnel)):
+            found.add(tunnel.device)
+    return found
+
+
+def _limit(bundle: Bundle, tunnel: Tunnel) -> Step:
+    """The upper rate. Bursts of 5 ms, and a queue of 100 ms: longer than that, packets are too late anyway."""
+    if not tunnel.rate:
+        return step("tc", bundle.netns, words=("qdisc", "del", "dev", tunnel.device, "root"))
+    burst, queue = (max(least, tunnel.rate // 8 // part) for least, part in ((2 * bundle.mtu, 200), (64000, 10)))
+    words = ("qdisc", "replace", "dev", tunnel.device, "root", "tbf", "rate", f"{tunnel.rate}bit")
+    return step("tc", bundle.netns, words=(*words, "burst", f"{burst}b", "limit", f"{queue}b"))
 
 
 def _usable(bundle: Bundle, there: Device) -> bool:
@@ -196,9 +227,10 @@ def _route(bundle: Bundle, key: RouteKey, route: MultiRoute) -> Step:
     words += ["proto", PROTOCOL, *(["src", route.src] if route.src else [])]
     words += ["reordering", str(route.reordering)] if route.reordering else []
     words += ["congctl", route.congestion_control] if route.congestion_control else []
+    onlink = ("onlink",) if one == "ip" else ()
     if len(legs) == 1:
-        return _ip(bundle, *words, "via", legs[0][0], "dev", legs[0][1], "onlink")
-    hops = (("nexthop", "via", via, "dev", dev, "onlink") for via, dev, _weight in legs)
+        return _ip(bundle, *words, "via", legs[0][0], "dev", legs[0][1], *onlink)
+    hops = (("nexthop", "via", via, "dev", dev, *onlink) for via, dev, _weight in legs)
     return _ip(bundle, *words, *(word for hop in hops for word in hop))
 
 

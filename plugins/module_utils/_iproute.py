@@ -24,9 +24,9 @@ class IpError(OSError):
     """ip refused; the message is its own."""
 
 
-def run(words: t.Sequence[str]) -> str:
-    """One command, in the namespace that the caller is in; what it says. Raises IpError."""
-    return _ip(words)
+def run(words: t.Sequence[str], program: str = "ip") -> str:
+    """One command of ip or tc, in the namespace that the caller is in; what it says. Raises IpError."""
+    return _ip(words, program=program)
 
 
 def show(name: str) -> Place | None:
@@ -107,13 +107,13 @@ def _change(lines: Lines, check: tuple[str, str, float] | None, back: Lines, las
     return None
 
 
-def _ip(args: t.Sequence[str], lines: Lines = (), *, strict: bool = True) -> str:
+def _ip(args: t.Sequence[str], lines: Lines = (), *, strict: bool = True, program: str = "ip") -> str:
     try:
         done = subprocess.run(
-            ["ip", *args], input="".join(f"{line}\n" for line in lines), capture_output=True, text=True, check=False
+            [program, *args], input="".join(f"{line}\n" for line in lines), capture_output=True, text=True, check=False
         )
     except FileNotFoundError as exc:
-        raise IpError("the program 'ip' is missing: install the package iproute2") from exc
+        raise IpError(f"the program {program!r} is missing: install the package iproute2") from exc
     if strict and done.returncode != 0:
         said = done.stderr.strip() or f"ip ended with {done.returncode}"
         number = re.search(r"\s*Command failed -:(\d+)$", said)

@@ -284,7 +284,9 @@ class Kernel:
 
     def _ip(self, step: Step) -> None:
         with self.within(step.netns):
-            _iproute.run(step.args["words"])
+            _iproute.run(step.args["words"], step.op)
+
+    _tc = _ip
 
     def _nft(self, step: Step) -> None:
         with self.within(step.netns):

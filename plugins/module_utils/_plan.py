@@ -62,8 +62,8 @@ class Step:
         """The step as a shell command."""
         if self.op == "nft":
             return _in_netns("nft -f - <<'EOF'\n" + "\n".join(self.args["lines"]) + "\nEOF", self.netns)
-        if self.op == "ip":
-            return _in_netns("ip " + shlex.join(self.args["words"]), self.netns)
+        if self.op in ("ip", "tc"):
+            return _in_netns(f"{self.op} {shlex.join(self.args['words'])}", self.netns)
         return _in_netns(_fill(_COMMANDS[self.op], self.args), self.netns)
 
 
@@ -94,6 +94,6 @@ def _in_netns(command: str, netns: str) -> str:
         return command
     name = shlex.quote(netns)
     tool, rest = command.split(" ", 1)
-    if tool in ("ip", "bridge"):
+    if tool in ("ip", "bridge", "tc"):
         return f"{tool} -n {name} {rest}"
     return f"ip netns exec {name} {command}"

@@ -34,6 +34,7 @@ class Device:
     mtu: int = 0
     queue: int = 0
     up: bool = False
+    rate: int = 0  # bits in a second, of a queueing discipline tbf
     addresses: frozenset[tuple[str, str | None]] = frozenset()
 
 
@@ -68,7 +69,8 @@ class Seen:
 
 def observe() -> Seen:
     """Look at the namespace that the caller is in."""
-    devices = {one["ifname"]: _device(one) for one in _asked("-details", "addr", "show")}
+    limits = {one["dev"]: one for one in _parsed(_iproute.run(["-json", "qdisc", "show"], "tc")) if one["kind"] == "tbf"}
+    devices = {one["ifname"]: _device(one, limits.get(one["ifname"])) for one in _asked("-details", "addr", "show")}
     rules: set[RoutingRule] = set()
     routes: dict[tuple[str, int, str], MultiRoute] = {}
     for family, option in FAMILIES.items():
@@ -79,10 +81,14 @@ def observe() -> Seen:
 
 
 def _asked(*words: str) -> list[dict[str, t.Any]]:
-    return [one for one in json.loads(_iproute.run(["-json", "-Numeric", *words]) or "[]") if one]
+    return _parsed(_iproute.run(["-json", "-Numeric", *words]))
 
 
-def _device(link: t.Mapping[str, t.Any]) -> Device:
+def _parsed(text: str) -> list[dict[str, t.Any]]:
+    return [one for one in json.loads(text or "[]") if one]
+
+
+def _device(link: t.Mapping[str, t.Any], limit: t.Mapping[str, t.Any] | None) -> Device:
     info = link.get("linkinfo", {})
     data = info.get("info_data", {}) if info.get("info_kind") == "tun" else {}
     return Device(
@@ -95,6 +101,7 @@ def _device(link: t.Mapping[str, t.Any]) -> Device:
         mtu=link.get("mtu", 0),
         queue=link.get("txqlen", 0),
         up="UP" in link.get("flags", ()),
+        rate=limit["options"]["rate"] * 8 if limit else 0,
         addresses=frozenset(
             (one["local"], one.get("address")) for one in link.get("addr_info", ()) if one.get("scope") != SCOPE_LINK
         ),

@@ -54,6 +54,13 @@ options:
         description: Its share of the packets, beside the others' weights. V(0) drains it.
         type: int
         default: 1
+      rate:
+        description:
+          - Mbit/s that it is given at most, in packets as they enter it. V(0) for no limit.
+          - By a queueing discipline (C(tbf)). OpenVPN's own C(shaper) lets packets go early by up to a millisecond, so it limits
+            nothing beyond some 10 Mbit/s.
+        type: float
+        default: 0
       addresses:
         description: Its addresses, a pair for IPv4, and perhaps one for IPv6.
         type: list

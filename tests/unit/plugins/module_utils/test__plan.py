@@ -73,7 +73,7 @@ def test_a_needed_argument_is_not_left_out():
 
 
 def test_every_step_can_be_done():
-    assert [op for op in [*_COMMANDS, "nft", "ip"] if not hasattr(Kernel, "_" + op)] == []
+    assert [op for op in [*_COMMANDS, "nft", "ip", "tc"] if not hasattr(Kernel, "_" + op)] == []
 
 
 def test_the_diff_is_one_command_a_line():
