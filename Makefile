@@ -20,7 +20,7 @@ at_once := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 # antsibull leaves a log in the home directory.
 at_home := HOME=$(CURDIR)/.cache/home
 lints := lint-ansible lint-yaml lint-python lint-types lint-shell lint-docs lint-changelog
-targets := help demo test lint unit sanity integration lab molecule explore build bench format setup clean
+targets := help demo demo-bundle test lint unit sanity integration lab molecule explore build bench format setup clean
 
 .PHONY: $(targets) $(lints) demo-test lab-test
 .NOTPARALLEL:
@@ -30,6 +30,9 @@ help: ## this list
 
 demo: setup ## build a cluster on this machine and let real clients use it (root; MEMBERS=4, DISTRIBUTION=flood, UPLINK=bridged)
 	@demo/run
+
+demo-bundle: setup ## two sites and four tunnels on this machine: how much they carry, and one frozen (root)
+	@demo/bundle
 
 test: setup ## all of: lint unit sanity build integration demo (root)
 	@tools/stages --count lint,unit,sanity,demo-test build integration

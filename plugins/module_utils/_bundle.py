@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A bundle of tunnels as one end is to have it: validated parameters, and the nftables table that spreads packets. Pure.
+"""A bundle of tunnels as one end is to have it: validated parameters, and the nftables table that spreads them. Pure.
 
 The tunnels that are in the spread are its state at run time: the comment of the rule that spreads says which they are,
 and who plans the table takes them from there, so that only the watch of the tunnels ever decides about them.
@@ -197,7 +197,9 @@ def _tunnel(where: str, item: t.Mapping[str, t.Any]) -> Tunnel:
 def _fits(bundle: Bundle) -> None:
     for net in bundle.networks:
         if family(net) not in bundle.families:
-            raise p.ParameterError("networks", net, "the tunnels have no IPv6 addresses; give them some, or leave it out")
+            raise p.ParameterError(
+                "networks", net, "the tunnels have no IPv6 addresses; give them some, or leave it out"
+            )
         own = [*bundle.addresses, *(pair.local for tunnel in bundle.tunnels for pair in tunnel.pairs)]
         for one in own:
             if ipaddress.ip_address(one) in ipaddress.ip_network(net):
@@ -234,7 +236,7 @@ def _word(parameter: str, value: str) -> str:
 
 
 def slots(weights: t.Mapping[int, int]) -> list[int]:
-    """Tunnels in the order in which packets are dealt to them, each as often as its weight says, as evenly as can be."""
+    """Tunnels in the order in which packets are dealt to them, each as often as its weight says, and evenly."""
     if not any(weights.values()):
         raise p.ParameterError(
             "tunnels[].weight", list(weights.values()), "give one tunnel at least a weight above 0, or nothing is sent"

@@ -94,7 +94,10 @@ def draining(result: t.Mapping[str, t.Any]) -> Data:
     """The bundle with the tunnels that are to go, which get no more packets."""
     (bundle,) = result["bundles"]
     leaving = [{**one, "weight": 0} for one in result["retired"] if one["drained"]]
-    return {**bundle, "tunnels": [*bundle["tunnels"], *({k: v for k, v in x.items() if k != "drained"} for x in leaving)]}
+    return {
+        **bundle,
+        "tunnels": [*bundle["tunnels"], *({k: v for k, v in x.items() if k != "drained"} for x in leaving)],
+    }
 
 
 def _outer(end: t.Mapping[str, t.Any]) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
@@ -158,7 +161,9 @@ def _tunnels(wanted: t.Mapping[str, t.Any], networks: list[Network]) -> list[Dat
             raise p.ParameterError(f"{where}.number", number, f"the network has room for the numbers 1 to {room}")
         last = wanted["port"] + number - 1
         if not 1 <= wanted["port"] <= last <= 65535:
-            raise p.ParameterError("port", wanted["port"], f"tunnel {number} would have the port {last}; 1 to 65535 exist")
+            raise p.ParameterError(
+                "port", wanted["port"], f"tunnel {number} would have the port {last}; 1 to 65535 exist"
+            )
         pinned = [(number - 1) % cores] if wanted.get("pin") else []
         cpus = [int(cpu) for cpu in item.get("cpus") or pinned]
         weight = int(item["weight"]) if item.get("weight") is not None else 1

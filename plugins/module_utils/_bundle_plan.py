@@ -72,11 +72,19 @@ def plan_absent(bundle: Bundle, seen: Seen, listing: Listing) -> list[Step]:
     lines = plan_no_table("inet", bundle.table, listing)
     steps = [_no_route(bundle, key) for key in _over(seen, devices)]
     steps += [_rule(bundle, "del", rule) for rule in sorted(seen.rules, key=str) if rule in wanted_rules(bundle)]
-    steps += [_rule(bundle, "del", rule) for rule in _dead_rules(bundle, seen, devices) if rule not in wanted_rules(bundle)]
+    steps += [
+        _rule(bundle, "del", rule) for rule in _dead_rules(bundle, seen, devices) if rule not in wanted_rules(bundle)
+    ]
     steps += [_ip(bundle, "link", "del", "dev", name) for name in sorted(devices)]
     if lines:
         steps.append(step("nft", bundle.netns, lines=lines))
     return steps + _no_addresses(bundle, seen, (*bundle.addresses, *bundle.former_addresses))
+
+
+def missing_devices(bundle: Bundle, seen: Seen) -> list[str]:
+    """Devices that are to be made. A process that had an earlier one of the name is attached to nothing."""
+    devices = {tunnel.device: seen.devices.get(tunnel.device) for tunnel in bundle.tunnels}
+    return [name for name, there in devices.items() if not there or not _usable(bundle, there)]
 
 
 def refuse_others(bundle: Bundle, seen: Seen) -> None:

@@ -79,6 +79,7 @@ def run(
         commands=commands,
         diff=prepared_diff(commands),
         **planned.result,
+        **planned.done,
     )
 
 

@@ -31,11 +31,15 @@ from ansible_collections.clustered.openvpn.plugins.module_utils._plan import Ste
 
 @dataclass
 class Planned:
-    """What a planner hands back: the steps, what another task must make first, and facts for the result."""
+    """What a planner hands back: the steps, what another task must make first, and facts for the result.
+
+    C(result) is about what is there, and C(done) about the changes.
+    """
 
     steps: list[Step]
     missing: list[str] = field(default_factory=list)
     result: dict[str, t.Any] = field(default_factory=dict)
+    done: dict[str, t.Any] = field(default_factory=dict)
 
 
 def namespaces(kernel: Kernel, wanted: t.Sequence[_topology.Namespace], present: bool) -> Planned:
@@ -82,14 +86,17 @@ def bundle(kernel: Kernel, wanted: _bundle.Bundle, present: bool) -> Planned:
     views = kernel.observe([place], (), {place: _bundle_plan.sysctls(wanted)})
     if not views[place].exists:
         remedy = "make it first with clustered.openvpn.netns"
-        return Planned([], [f"netns: {place!r}: no such network namespace; {remedy}"] if present else [], {"live": []})
+        return Planned(
+            [], [f"netns: {place!r}: no such network namespace; {remedy}"] if present else [], {"live": [], "made": []}
+        )
     listing = bundle_table(kernel, wanted, place)
     seen = kernel.routing(place)
     if present:
         steps = _bundle_plan.plan(wanted, seen, views[place].sysctls, listing)
     else:
         steps = _bundle_plan.plan_absent(wanted, seen, listing)
-    return Planned(steps, [], {"live": _bundle.live_in(wanted, listing) if present else []})
+    made = _bundle_plan.missing_devices(wanted, seen) if present else []
+    return Planned(steps, [], {"live": _bundle.live_in(wanted, listing) if present else []}, {"made": made})
 
 
 def bundle_table(kernel: Kernel, wanted: _bundle.Bundle, place: str = "") -> t.Any:

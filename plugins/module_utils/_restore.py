@@ -20,6 +20,7 @@ from ansible_collections.clustered.openvpn.plugins.module_utils import (
     _bridges,
     _bundle,
     _bundle_layout,
+    _bundle_plan,
     _cluster,
     _iproute,
     _kernel,
@@ -133,14 +134,22 @@ def _say(text: str) -> None:
     sys.stdout.flush()
 
 
+def unattached(kernel: _kernel.Kernel, manifest: Manifest) -> list[str]:
+    """Units of tunnels whose device is to be made: should one run, it is attached to nothing."""
+    bundles = [_bundle.bundle_from(bundle) for bundle in manifest.get("bundles", [])]
+    lost = [name for one in bundles for name in _bundle_plan.missing_devices(one, kernel.routing(one.netns))]
+    return [Instance(name=name).unit for name in lost]
+
+
 def start(manifest: Manifest) -> None:
     """All of the cluster, then servers that must be started anew for it."""
     for step in take_nic(manifest):
         _say(step)
     with _kernel.Kernel() as kernel:
+        lost = unattached(kernel, manifest)
         for step in converge(kernel, manifest, True):
             _say(step)
-    for unit in strays(manifest):
+    for unit in [*lost, *strays(manifest)]:
         _say(f"systemctl try-restart {unit}")
         _supervisor.run(["systemctl", "try-restart", "--no-block", unit])
 
@@ -178,7 +187,8 @@ def watch(manifest: Manifest) -> None:
 def main(args: t.Sequence[str]) -> int:
     """The program's; its exit status."""
     parser = argparse.ArgumentParser(
-        prog="clustered-openvpn", description=f"A cluster, or a bundle, as {MANIFESTS}/NAME.json says. Prints the steps taken."
+        prog="clustered-openvpn",
+        description=f"A cluster, or a bundle, as {MANIFESTS}/NAME.json says. Prints the steps taken.",
     )
     verbs = {"start": start, "stop": stop, "check": check, "watch": watch}
     helps = [f"{verb}: {function.__doc__}" for verb, function in verbs.items()]

@@ -69,7 +69,9 @@ class Seen:
 
 def observe() -> Seen:
     """Look at the namespace that the caller is in."""
-    limits = {one["dev"]: one for one in _parsed(_iproute.run(["-json", "qdisc", "show"], "tc")) if one["kind"] == "tbf"}
+    limits = {
+        one["dev"]: one for one in _parsed(_iproute.run(["-json", "qdisc", "show"], "tc")) if one["kind"] == "tbf"
+    }
     devices = {one["ifname"]: _device(one, limits.get(one["ifname"])) for one in _asked("-details", "addr", "show")}
     rules: set[RoutingRule] = set()
     routes: dict[tuple[str, int, str], MultiRoute] = {}

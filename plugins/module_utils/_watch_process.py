@@ -87,8 +87,8 @@ def _main(bundle: Bundle) -> None:
         signal.signal(number, signal.SIG_DFL)
     null = os.open(os.devnull, os.O_RDONLY)
     log = os.open(f"{LOG}/{bundle.name}.watch.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o640)
-    for descriptor, number in ((null, 0), (log, 1), (log, 2)):
-        os.dup2(descriptor, number)
+    for descriptor, standard in ((null, 0), (log, 1), (log, 2)):
+        os.dup2(descriptor, standard)
     os.closerange(3, 1024)
     sys.stdout = os.fdopen(1, "w", buffering=1, encoding="utf-8", closefd=False)
     with open(path_of(bundle.name), "a+", encoding="utf-8") as file:

@@ -57,8 +57,8 @@ options:
       rate:
         description:
           - Mbit/s that it is given at most, in packets as they enter it. V(0) for no limit.
-          - By a queueing discipline (C(tbf)). OpenVPN's own C(shaper) lets packets go early by up to a millisecond, so it limits
-            nothing beyond some 10 Mbit/s.
+          - By a queueing discipline (C(tbf)). OpenVPN's own C(shaper) lets packets go early by up to a millisecond, so
+            it limits nothing beyond some 10 Mbit/s.
         type: float
         default: 0
       addresses:
@@ -204,6 +204,12 @@ commands:
   elements: str
   returned: success
   sample: ["ip tuntap add dev site-1 mode tun user openvpn group openvpn"]
+made:
+  description: Devices that were made. A process that was attached to an earlier one of the name must be started anew.
+  type: list
+  elements: str
+  returned: success
+  sample: [site-1]
 live:
   description: Numbers of the tunnels that are in the spread now.
   type: list
@@ -224,7 +230,7 @@ from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn_config 
 from ansible_collections.clustered.openvpn.plugins.module_utils._params import ParameterError
 from ansible_collections.clustered.openvpn.plugins.module_utils._supervisor import SupervisorError, has_systemd
 
-ARGUMENT_SPEC: t.Dict[str, t.Any] = {
+ARGUMENT_SPEC: dict[str, t.Any] = {
     "name": {"type": "str", "required": True},
     "netns": {"type": "str"},
     "tunnels": {"type": "list", "elements": "dict", "required": True, "options": TUNNEL_OPTIONS},
@@ -297,7 +303,7 @@ def main() -> None:
     def plan(kernel: Kernel) -> _parts.Planned:
         return _parts.bundle(kernel, bundle, present)
 
-    def watch() -> t.List[str]:
+    def watch() -> list[str]:
         return watched(module, bundle, present) if by_process else []
 
     if present:

@@ -4,8 +4,8 @@
 
 """Two sites with a bundle of real tunnels between them: end A with a host behind it, a router, end B with a host.
 
-  host a ── end A ── router ── end B ── host b            10.1.0.0/24, fd01:1::/64 ── 192.0.2.0/24, 198.51.100.0/24 ──
-  10.1.0.9                     10.2.0.9                   10.2.0.0/24, fd01:2::/64
+host a ── end A ── router ── end B ── host b            10.1.0.0/24, fd01:1::/64 ── 192.0.2.0/24, 198.51.100.0/24 ──
+10.1.0.9                     10.2.0.9                   10.2.0.0/24, fd01:2::/64
 """
 
 from __future__ import annotations
@@ -68,10 +68,22 @@ class BundleLab(World):
         self.hosts = (self.host_a, self.host_b)
         self._cables()
         self.wanted = {
-            **{"port": 1195, "network": "10.99.0.0/24", "ipv6_network": "fd99::/64", "outer_mtu": 1500, "tunnels": 4},
-            **{"device_type": "tun", "spread": "per_packet", "snat": "none", "queue": 1000, "timeout": 1.5},
-            **{"probe_port": 11940, "reordering": 0, "congestion_control": "", "rule_priority": 10000},
-            **{"user": USER, "group": GROUP},
+            "port": 1195,
+            "network": "10.99.0.0/24",
+            "ipv6_network": "fd99::/64",
+            "outer_mtu": 1500,
+            "tunnels": 4,
+            "device_type": "tun",
+            "spread": "per_packet",
+            "snat": "none",
+            "queue": 1000,
+            "timeout": 1.5,
+            "probe_port": 11940,
+            "reordering": 0,
+            "congestion_control": "",
+            "rule_priority": 10000,
+            "user": USER,
+            "group": GROUP,
             **wanted,
         }
         self.layouts: list[dict[str, t.Any]] = [{}, {}]
@@ -142,12 +154,20 @@ class BundleLab(World):
         environment.filters["bool"] = bool
         template = environment.from_string(text)
         variables = {
-            **{"tunnel_bundle_name": self.names[end], "tunnel_bundle_end": end, "tunnel_bundle_layout": layout},
-            **{"tunnel_bundle_device_type": self.wanted["device_type"], "tunnel_bundle_directory": self.directory},
-            **{"tunnel_bundle_certificate": "client" if end else "server", "tunnel_bundle_tls_version_min": "1.2"},
-            **{"tunnel_bundle_client": "client", "tunnel_bundle_server": "server", "ansible_managed": "a test's"},
-            **{"tunnel_bundle_data_ciphers": ["AES-256-GCM"], "tunnel_bundle_fast_io": True},
-            **{"tunnel_bundle_socket_buffers": 2097152, "tunnel_bundle_extra_options": []},
+            "tunnel_bundle_name": self.names[end],
+            "tunnel_bundle_end": end,
+            "tunnel_bundle_layout": layout,
+            "tunnel_bundle_device_type": self.wanted["device_type"],
+            "tunnel_bundle_directory": self.directory,
+            "tunnel_bundle_certificate": "client" if end else "server",
+            "tunnel_bundle_tls_version_min": "1.2",
+            "tunnel_bundle_client": "client",
+            "tunnel_bundle_server": "server",
+            "ansible_managed": "a test's",
+            "tunnel_bundle_data_ciphers": ["AES-256-GCM"],
+            "tunnel_bundle_fast_io": True,
+            "tunnel_bundle_socket_buffers": 2097152,
+            "tunnel_bundle_extra_options": [],
         }
         for item in layout["instances"]:
             path = self.directory / f"{item['name']}.conf"

@@ -83,8 +83,10 @@ class Sites:
         }
         (self.tmp / "vars.json").write_text(json.dumps(given))
         done = subprocess.run(
-            ["ansible-playbook", "-i", self.tmp / "hosts", "-e", f"@{self.tmp / 'vars.json'}", *options]
-            + [PLAYBOOKS / "bundle.yml"],
+            [
+                *("ansible-playbook", "-i", self.tmp / "hosts", "-e", f"@{self.tmp / 'vars.json'}"),
+                *(*options, PLAYBOOKS / "bundle.yml"),
+            ],
             capture_output=True,
             text=True,
             timeout=600,

@@ -52,11 +52,13 @@ def test_the_units_run(host: Host, unit: str) -> None:
 def test_tunnels_run_without_privileges(host: Host) -> None:
     pid = host.check_output("systemctl show --property MainPID --value openvpn-server@wide-1")
     assert host.check_output(f"ps -o user= -p {pid}") == "openvpn"
-    assert host.check_output("ip -details -json link show wide-1 | grep -o '\"user\":\"openvpn\"'")
+    assert host.check_output('ip -details -json link show wide-1 | grep -o \'"user":"openvpn"\'')
 
 
 def test_only_the_service_reads_the_key(host: Host) -> None:
-    (key,) = host.check_output("ls /etc/clustered-openvpn/wide/server.key /etc/clustered-openvpn/wide/client.key || true").split()
+    (key,) = host.check_output(
+        "ls /etc/clustered-openvpn/wide/server.key /etc/clustered-openvpn/wide/client.key || true"
+    ).split()
     assert (host.file(key).user, host.file(key).mode) == ("openvpn", 0o600)
 
 

@@ -12,10 +12,21 @@ from ansible_collections.clustered.openvpn.plugins.module_utils import _bundle
 from ansible_collections.clustered.openvpn.plugins.module_utils._params import ParameterError
 
 PARAMS = {
-    **{"name": "site", "networks": ["10.99.0.128/25", "192.168.2.0/24"], "addresses": ["10.99.0.1"]},
-    **{"device_type": "tun", "spread": "per_packet", "snat": "none", "mtu": 1448, "queue": 1000},
-    **{"user": "openvpn", "group": "openvpn", "timeout": 1.5, "probe_port": 11940, "reordering": 0},
-    **{"congestion_control": "", "rule_priority": 10000},
+    "name": "site",
+    "networks": ["10.99.0.128/25", "192.168.2.0/24"],
+    "addresses": ["10.99.0.1"],
+    "device_type": "tun",
+    "spread": "per_packet",
+    "snat": "none",
+    "mtu": 1448,
+    "queue": 1000,
+    "user": "openvpn",
+    "group": "openvpn",
+    "timeout": 1.5,
+    "probe_port": 11940,
+    "reordering": 0,
+    "congestion_control": "",
+    "rule_priority": 10000,
 }
 
 

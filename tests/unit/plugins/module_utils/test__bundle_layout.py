@@ -17,10 +17,25 @@ ENDS = [
     {"name": "right", "address": "203.0.113.2", "networks": ["192.168.2.0/24"]},
 ]
 WANTED = {
-    **{"name": "site", "end": 0, "ends": ENDS, "tunnels": 4, "port": 1195, "network": "10.255.252.0/24"},
-    **{"ipv6_network": "fd99::/64", "outer_mtu": 1500, "device_type": "tun", "spread": "per_packet"},
-    **{"snat": "none", "queue": 1000, "timeout": 1.5, "probe_port": 11940, "reordering": 300},
-    **{"congestion_control": "", "rule_priority": 10000, "user": "openvpn", "group": "openvpn"},
+    "name": "site",
+    "end": 0,
+    "ends": ENDS,
+    "tunnels": 4,
+    "port": 1195,
+    "network": "10.255.252.0/24",
+    "ipv6_network": "fd99::/64",
+    "outer_mtu": 1500,
+    "device_type": "tun",
+    "spread": "per_packet",
+    "snat": "none",
+    "queue": 1000,
+    "timeout": 1.5,
+    "probe_port": 11940,
+    "reordering": 300,
+    "congestion_control": "",
+    "rule_priority": 10000,
+    "user": "openvpn",
+    "group": "openvpn",
 }
 
 
