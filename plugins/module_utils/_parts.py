@@ -86,9 +86,8 @@ def bundle(kernel: Kernel, wanted: _bundle.Bundle, present: bool) -> Planned:
     views = kernel.observe([place], (), {place: _bundle_plan.sysctls(wanted)})
     if not views[place].exists:
         remedy = "make it first with clustered.openvpn.netns"
-        return Planned(
-            [], [f"netns: {place!r}: no such network namespace; {remedy}"] if present else [], {"live": [], "made": []}
-        )
+        missing = [f"netns: {place!r}: no such network namespace; {remedy}"] if present else []
+        return Planned([], missing, {"live": []}, {"made": []})
     listing = bundle_table(kernel, wanted, place)
     seen = kernel.routing(place)
     if present:

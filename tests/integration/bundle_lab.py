@@ -35,6 +35,7 @@ from .world import COLLECTIONS, MODULE_RUNNER, World, sh, within
 
 ROLE = Path(__file__).parents[2] / "roles/tunnel_bundle"
 USER, GROUP = "nobody", "nogroup"
+LATE = 0.5  # seconds
 RUN = Path("/run/clustered-openvpn")
 OUTER = ("192.0.2.1", "198.51.100.1")
 SITES = (("10.1.0.0/24", "fd01:1::/64"), ("10.2.0.0/24", "fd01:2::/64"))
@@ -361,6 +362,7 @@ class Stream:
         self.counter.stop()
 
     def lost(self) -> list[float]:
-        """When those were sent that did not arrive."""
-        arrived = {number for _time, number in self.counter.arrived}
-        return [moment for number, moment in enumerate(self.times) if number not in arrived]
+        """When those were sent that did not arrive in time: what a frozen process lets go later is no good."""
+        arrived = {number: moment for moment, number in self.counter.arrived}
+        late = float("inf")
+        return [moment for number, moment in enumerate(self.times) if arrived.get(number, late) - moment > LATE]
