@@ -99,7 +99,7 @@ class Bundle:
     queue: int = 1000
     user: str = "openvpn"
     group: str = "openvpn"
-    timeout: float = 1.5  # seconds; 0: no tunnel ever leaves the spread
+    timeout: float = 1.2  # seconds; 0: no tunnel ever leaves the spread
     probe_port: int = 11940
     reordering: int = 0
     congestion_control: str = ""

@@ -130,7 +130,7 @@ options:
       - Seconds after which a tunnel that nothing comes out of leaves the spread, 0.2 to 60.
       - V(0) watches nothing, and all tunnels are in the spread at all times.
     type: float
-    default: 1.5
+    default: 1.2
   probe_port:
     description: The UDP port, on the tunnels' own addresses, of the watch at both ends.
     type: int
@@ -244,7 +244,7 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
     "queue": {"type": "int", "default": 1000},
     "user": {"type": "str", "default": "openvpn"},
     "group": {"type": "str", "default": "openvpn"},
-    "timeout": {"type": "float", "default": 1.5},
+    "timeout": {"type": "float", "default": 1.2},
     "probe_port": {"type": "int", "default": 11940},
     "reordering": {"type": "int", "default": 0},
     "congestion_control": {"type": "str", "default": ""},

@@ -10,6 +10,7 @@ host a ── end A ── router ── end B ── host b            10.1.0.0
 
 from __future__ import annotations
 
+import concurrent.futures
 import datetime
 import json
 import os
@@ -78,7 +79,7 @@ class BundleLab(World):
             "spread": "per_packet",
             "snat": "none",
             "queue": 1000,
-            "timeout": 1.5,
+            "timeout": 1.2,
             "probe_port": 11940,
             "reordering": 0,
             "congestion_control": "",
@@ -134,18 +135,31 @@ class BundleLab(World):
         if not check:
             self.layouts = layouts
         draining = [_bundle_layout.draining(layout) for layout in layouts]
-        for bundle in draining:
-            said += self.run("tunnel_bundle", check=check, **bundle)["commands"]
-        for end, layout in enumerate(layouts):
-            gone = [self.instance(end, tunnel["device"]) for tunnel in layout["retired"]]
-            if gone:
-                said += self.run("openvpn_instance", check=check, instances=gone, state="absent")["commands"]
+
+        def processes(end: int) -> list[str]:
+            gone = [self.instance(end, tunnel["device"]) for tunnel in layouts[end]["retired"]]
+            first = (
+                self.run("openvpn_instance", check=check, instances=gone, state="absent") if gone else {"commands": []}
+            )
             if not check:
-                self._configure(end, layout)
-            said += self.run("openvpn_instance", check=check, instances=self.instances(end), timeout=30)["commands"]
-        for layout, drained in zip(layouts, draining):
-            if drained != layout["bundles"][0]:
-                said += self.run("tunnel_bundle", check=check, **layout["bundles"][0])["commands"]
+                self._configure(end, layouts[end])
+            ours = self.run("openvpn_instance", check=check, instances=self.instances(end), timeout=30)
+            return [*first["commands"], *ours["commands"]]
+
+        def rest(end: int) -> list[str]:
+            (bundle,) = layouts[end]["bundles"]
+            return [] if draining[end] == bundle else self.run("tunnel_bundle", check=check, **bundle)["commands"]
+
+        # The ends side by side, but each step at both before the next.
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            for do in (
+                lambda end: self.run("tunnel_bundle", check=check, **draining[end])["commands"],
+                processes,
+                rest,
+            ):
+                for commands in pool.map(do, (0, 1)):
+                    said += commands
+        for layout in layouts:
             layout["retired"] = []
         return said
 

@@ -27,7 +27,7 @@ TO_BE_BACK = 5.0
 @pytest.fixture(scope="module")
 def lab(pki: Path) -> t.Iterator[BundleLab]:
     """Three tunnels."""
-    made = BundleLab(f"w{os.getpid() % 10000}x{next(_numbers)}", pki, tunnels=3, timeout=1.5)
+    made = BundleLab(f"w{os.getpid() % 10000}x{next(_numbers)}", pki, tunnels=3, timeout=1.2)
     try:
         made.converge()
         yield made
@@ -90,7 +90,7 @@ class DroppedOneWay(Dropped):
     [(Killed, 0), (Killed, 1), (Stopped, 0), (Stopped, 1), (Dropped, 0), (DroppedOneWay, 0)],
     ids=["A killed", "B killed", "A stopped", "B stopped", "dropped", "dropped one way"],
 )
-@pytest.mark.parametrize(("timeout", "bound"), [(1.5, 3.0), (0.6, 1.0)], ids=["3 s", "1 s"])
+@pytest.mark.parametrize(("timeout", "bound"), [(1.2, 3.0), (0.6, 1.0)], ids=["3 s", "1 s"])
 def test_a_dead_tunnel_is_left_alone_until_it_is_back(
     lab: BundleLab,
     kind: type[Killed],
