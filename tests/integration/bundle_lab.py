@@ -89,6 +89,7 @@ class BundleLab(World):
             **wanted,
         }
         self.layouts: list[dict[str, t.Any]] = [{}, {}]
+        self.made: list[set[str]] = [set(), set()]  # names of all instances that there ever were
 
     def _cables(self) -> None:
         for i, (end, host) in enumerate(zip(self.ends, self.hosts)):
@@ -185,6 +186,7 @@ class BundleLab(World):
             "tunnel_bundle_extra_options": [],
         }
         for item in layout["instances"]:
+            self.made[end].add(item["name"])
             path = self.directory / f"{item['name']}.conf"
             made = template.render(**variables, item=item)
             if not path.exists() or path.read_text() != made:
@@ -281,8 +283,9 @@ class BundleLab(World):
         try:
             for end, name in enumerate(self.names):
                 _watch_process.stop(name)
-                if self.layouts[end]:
-                    self.run("openvpn_instance", instances=self.instances(end), state="absent")
+                ours = [self.instance(end, one) for one in sorted(self.made[end])]
+                if ours:
+                    self.run("openvpn_instance", instances=ours, state="absent")
         finally:
             super().remove()
             shutil.rmtree(self.directory, ignore_errors=True)
