@@ -375,7 +375,10 @@ GOOD = {
         "networks": ["10.99.0.128/25"],
         "tunnels": [
             {
-                "number": 1, "device": "bad-input-1", "port": 1195, "mark": 1195,
+                "number": 1,
+                "device": "bad-input-1",
+                "port": 1195,
+                "mark": 1195,
                 "addresses": [{"local": "10.99.0.2", "peer": "10.99.0.130"}],
             }
         ],

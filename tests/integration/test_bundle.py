@@ -86,6 +86,17 @@ def test_where_no_tunnel_is_live_packets_are_refused(bundle: BundleLab) -> None:
     bundle.wait_live([1, 2, 3, 4])
 
 
+def test_a_port_that_is_taken_is_refused_before_any_change(bundle: BundleLab) -> None:
+    wanted, bundle.wanted = bundle.wanted, {**bundle.wanted, "tunnels": 5}
+    (params,) = bundle.lay_out(1)["bundles"]
+    bundle.wanted = wanted
+    with within(bundle.b), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("0.0.0.0", 1199))
+        with pytest.raises(AssertionError, match=r"tunnels\[4\].port: 1199: udp port 1199 is held by process"):
+            bundle.run("tunnel_bundle", **params)
+    assert bundle.device(1, 5) not in sh("ip -br link", bundle.b)
+
+
 @pytest.mark.parametrize("end", [0, 1], ids=["a to b", "b to a"])
 def test_weights_of_three_and_one_are_three_and_one(bundle: BundleLab, end: int) -> None:
     weights = [{"weight": 3}, {"weight": 1}, {"weight": 0}, {"weight": 0}]
