@@ -21,7 +21,7 @@ site_tests := $(wildcard tests/integration/test_site*.py)
 # antsibull leaves a log in the home directory.
 at_home := HOME=$(CURDIR)/.cache/home
 lints := lint-ansible lint-yaml lint-python lint-types lint-shell lint-docs lint-changelog
-targets := help demo test lint unit sanity integration site lab molecule explore build bench format setup clean
+targets := help demo demo-bundle test lint unit sanity integration site lab molecule explore build bench format setup clean
 
 .PHONY: $(targets) $(lints) demo-test lab-test
 .NOTPARALLEL:
@@ -31,6 +31,9 @@ help: ## this list
 
 demo: setup ## build a cluster on this machine and let real clients use it (root; MEMBERS=4, DISTRIBUTION=flood, UPLINK=bridged)
 	@demo/run
+
+demo-bundle: setup ## two sites and four tunnels on this machine: how much they carry, and one frozen (root)
+	@demo/bundle
 
 test: setup ## all of: lint unit sanity demo build integration site molecule lab (root)
 	@tools/stages --count lint,unit,sanity,demo-test build integration molecule lab-test site

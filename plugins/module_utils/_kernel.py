@@ -22,7 +22,7 @@ import time
 import traceback
 import typing as t
 
-from ansible_collections.clustered.openvpn.plugins.module_utils import _iptables, _nft, _rtnl
+from ansible_collections.clustered.openvpn.plugins.module_utils import _iproute, _iptables, _nft, _routing, _rtnl
 from ansible_collections.clustered.openvpn.plugins.module_utils._engines.choice import Host
 from ansible_collections.clustered.openvpn.plugins.module_utils._engines.xtables import Saved
 from ansible_collections.clustered.openvpn.plugins.module_utils._observed import Link, Route, View
@@ -170,6 +170,14 @@ class Kernel:
         known = frozenset(family for family in families if _nft.has_family(family))
         return Host(os.uname().release, known, _iptables.has_clusterip())
 
+    def routing(self, netns: str) -> _routing.Seen:
+        """tun devices, routing rules and routes of our protocol in a namespace; nothing, if it does not exist."""
+        try:
+            with self.within(netns):
+                return _routing.observe()
+        except FileNotFoundError:
+            return _routing.Seen()
+
     # --- apply -------------------------------------------------------------------------------------------------------
 
     def apply(self, steps: t.Iterable[Step]) -> None:
@@ -304,6 +312,12 @@ class Kernel:
     def _sysctl(self, step: Step) -> None:
         with self.within(step.netns), open(sysctl_path(step.args["key"]), "w", encoding="ascii") as file:
             file.write(step.args["value"])
+
+    def _ip(self, step: Step) -> None:
+        with self.within(step.netns):
+            _iproute.run(step.args["words"], step.op)
+
+    _tc = _ip
 
     def _nft(self, step: Step) -> None:
         with self.within(step.netns):

@@ -31,6 +31,7 @@ from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn import 
     Busy,
     Management,
     ManagementError,
+    State,
     ask,
 )
 from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn_config import Config, Endpoint, read_config
@@ -50,6 +51,8 @@ from ansible_collections.clustered.openvpn.plugins.module_utils._trial import (
 TRIALS_AT_ONCE = 8  # a trial is work for a CPU
 STARTS_AT_ONCE = 64  # a start is mostly waiting
 BUSY_ATTEMPTS = 3
+# States of an end of a tunnel between two that has loaded everything and opened its socket.
+WAITING = ("ASSIGN_IP", "WAIT", "AUTH", "RECONNECTING")
 PAST = {
     "start": "started",
     "restart": "restarted",
@@ -209,7 +212,8 @@ class Lifecycle:
             if s.config is None:
                 continue
             name = s.instance.name
-            verdict = keys.judge(s.config, "client" if s.config.has("client") else s.instance.role)
+            connects = s.config.has("client") or s.config.has("tls-client")
+            verdict = keys.judge(s.config, "client" if connects else s.instance.role)
             # where nothing is to be done, clients may be shut out all the same
             for sentence in verdict.remarks + ([] if s.begins else verdict.refusals):
                 self.warn(f"{name}: {sentence}")
@@ -347,7 +351,7 @@ class Lifecycle:
             return str(exc)
         except ManagementError as exc:
             return str(exc)
-        if state.ready:
+        if _is_ready(s, state):
             return ""
         if state.name == "CONNECTED":
             raise NotReady(f"its state is CONNECTED,{state.detail}", self.supervisor.log(s.instance, since))
@@ -364,7 +368,7 @@ class Lifecycle:
             try:
                 with Management(s.instance.management, 1.0) as management:
                     state = management.state()
-                if state.ready:
+                if _is_ready(s, state):
                     return
                 obstacle = f"its state is {state.name},{state.detail}"
             except Busy as exc:
@@ -408,6 +412,11 @@ class Lifecycle:
     @property
     def errors(self) -> list[str]:
         return [s.error for s in self.subjects.values() if s.error]
+
+
+def _is_ready(s: Subject, state: State) -> bool:
+    """Connected; or, as an end of a tunnel between two, where it waits for the other end, or tries to reach it."""
+    return state.ready or bool(s.config and s.config.point_to_point and state.name in WAITING)
 
 
 def _has_account(instance: Instance) -> bool:

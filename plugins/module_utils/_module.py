@@ -21,6 +21,7 @@ from ansible_collections.clustered.openvpn.plugins.module_utils._observed import
 from ansible_collections.clustered.openvpn.plugins.module_utils._params import ParameterError
 from ansible_collections.clustered.openvpn.plugins.module_utils._parts import Planned
 from ansible_collections.clustered.openvpn.plugins.module_utils._plan import prepared_diff
+from ansible_collections.clustered.openvpn.plugins.module_utils._routing import Seen
 
 # The options of an interface, the same for every module that makes one.
 INTERFACE_OPTIONS: dict[str, t.Any] = {
@@ -43,10 +44,20 @@ INTERFACE_OPTIONS: dict[str, t.Any] = {
 }
 
 
-def run(module: AnsibleModule, plan: t.Callable[[Kernel], Planned]) -> t.NoReturn:
-    """Plan, stop there in check mode, else apply, and make sure that nothing is left to do."""
+def run(
+    module: AnsibleModule,
+    plan: t.Callable[[Kernel], Planned],
+    *,
+    before: t.Callable[[], list[str]] = list,
+    after: t.Callable[[], list[str]] = list,
+) -> t.NoReturn:
+    """Plan, stop there in check mode, else apply, and make sure that nothing is left to do.
+
+    before, after: what is done besides, and heeds check mode itself; commands, for the result.
+    """
     with opened(module) as kernel:
         try:
+            first = before()
             planned = plan(kernel)
             if planned.missing:
                 if not module.check_mode:
@@ -55,20 +66,23 @@ def run(module: AnsibleModule, plan: t.Callable[[Kernel], Planned]) -> t.NoRetur
                     module.warn(f"{sentence} (check mode: taken as made by an earlier task)")
             if planned.steps and not module.check_mode:
                 kernel.apply(planned.steps)
-                after = plan(kernel)
-                if after.steps:
-                    left = "; ".join(s.text for s in after.steps)
+                held = plan(kernel)
+                if held.steps:
+                    left = "; ".join(s.text for s in held.steps)
                     module.fail_json(msg=f"applied, but the kernel does not hold it; still to do: {left}")
-                planned.result = after.result
+                planned.result = held.result
+            last = after()
         except ParameterError as exc:
             module.fail_json(msg=str(exc))
         except (_kernel.KernelError, _kernel.NetlinkError, OSError) as exc:  # type: ignore[attr-defined]
             module.fail_json(msg=str(exc))  # an OSError: of nft, or what was seen is gone already
+    commands = [*first, *(s.text for s in planned.steps), *last]
     module.exit_json(
-        changed=bool(planned.steps),
-        commands=[s.text for s in planned.steps],
-        diff=prepared_diff(planned.steps),
+        changed=bool(commands),
+        commands=commands,
+        diff=prepared_diff(commands),
         **planned.result,
+        **planned.done,
     )
 
 
@@ -98,6 +112,10 @@ class EmptyKernel(Kernel):
     def tables(self, keys: t.Iterable[tuple[str, str, str]], *args: t.Any, **kwargs: t.Any) -> t.Any:
         del args, kwargs
         return dict.fromkeys(keys)
+
+    def routing(self, netns: str) -> Seen:
+        del netns
+        return Seen()
 
     def list_tables(self) -> list[tuple[str, str]]:
         return []

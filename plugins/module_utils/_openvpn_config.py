@@ -121,6 +121,11 @@ class Config:
         return self.has("server") or self.has("server-bridge") or ("server",) in [v[:1] for v in self.values("mode")]
 
     @property
+    def point_to_point(self) -> bool:
+        """One end of a tunnel between two, which may have to wait long for the other one."""
+        return not self.serves_many and (self.has("tls-server") or self.has("tls-client"))
+
+    @property
     def low_port(self) -> bool:
         """Whether it listens on a port that needs CAP_NET_BIND_SERVICE."""
         ports = [v[0] for name in ("port", "lport") for v in self.values(name) if v]

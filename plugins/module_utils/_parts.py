@@ -15,6 +15,8 @@ from dataclasses import dataclass, field, replace
 
 from ansible_collections.clustered.openvpn.plugins.module_utils import (
     _bridges,
+    _bundle,
+    _bundle_plan,
     _cluster,
     _clusterip,
     _topology,
@@ -30,11 +32,15 @@ from ansible_collections.clustered.openvpn.plugins.module_utils._plan import Ste
 
 @dataclass
 class Planned:
-    """What a planner hands back: the steps, what another task must make first, and facts for the result."""
+    """What a planner hands back: the steps, what another task must make first, and facts for the result.
+
+    C(result) is about what is there, and C(done) about the changes.
+    """
 
     steps: list[Step]
     missing: list[str] = field(default_factory=list)
     result: dict[str, t.Any] = field(default_factory=dict)
+    done: dict[str, t.Any] = field(default_factory=dict)
 
 
 def namespaces(kernel: Kernel, wanted: t.Sequence[_topology.Namespace], present: bool) -> Planned:
@@ -84,6 +90,30 @@ def clusterip(kernel: Kernel, cluster: _cluster.Cluster, present: bool) -> Plann
     steps = _clusterip.plan(cluster, present, views, listings, elsewhere, old)
     said = {"engine": cluster.engine, "engine_reason": reason or "as asked for"} if present else {}
     return Planned(steps, missing, {"moved": _clusterip.moved(cluster, present, listings, old), **said})
+
+
+def bundle(kernel: Kernel, wanted: _bundle.Bundle, present: bool) -> Planned:
+    """One end of a bundle of tunnels; which of them are in the spread now is not its business."""
+    place = wanted.netns
+    views = kernel.observe([place], (), {place: _bundle_plan.sysctls(wanted)})
+    if not views[place].exists:
+        remedy = "make it first with clustered.openvpn.netns"
+        missing = [f"netns: {place!r}: no such network namespace; {remedy}"] if present else []
+        return Planned([], missing, {"live": []}, {"made": []})
+    listing = bundle_table(kernel, wanted, place)
+    seen = kernel.routing(place)
+    if present:
+        steps = _bundle_plan.plan(wanted, seen, views[place].sysctls, listing)
+    else:
+        steps = _bundle_plan.plan_absent(wanted, seen, listing)
+    made = _bundle_plan.missing_devices(wanted, seen) if present else []
+    return Planned(steps, [], {"live": _bundle.live_in(wanted, listing) if present else []}, {"made": made})
+
+
+def bundle_table(kernel: Kernel, wanted: _bundle.Bundle, place: str = "") -> t.Any:
+    """The table that spreads its packets, as nft lists it; None where there is none."""
+    key = (place, "inet", wanted.table)
+    return kernel.tables([key], {place: View(place, True)})[key]
 
 
 def _elsewhere(kernel: Kernel, cluster: _cluster.Cluster) -> dict[str, str]:

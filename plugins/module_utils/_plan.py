@@ -70,6 +70,8 @@ class Step:
         if self.op == "iptables":
             command = f"{self.args['tool']}-restore --noflush <<'EOF'\n"
             return _in_netns(command + "\n".join(self.args["lines"]) + "\nEOF", self.netns)
+        if self.op in ("ip", "tc"):
+            return _in_netns(f"{self.op} {shlex.join(self.args['words'])}", self.netns)
         return _in_netns(_fill(_COMMANDS[self.op], self.args), self.netns)
 
 
@@ -78,10 +80,9 @@ def step(op: str, netns: str = "", **args: t.Any) -> Step:
     return Step(op, netns, args)
 
 
-def prepared_diff(steps: t.Iterable[Step]) -> dict[str, str]:
-    """The steps in the form in which Ansible prints a diff: one command a line."""
-    text = "\n".join(s.text for s in steps)
-    return {"prepared": text + "\n" if text else ""}
+def prepared_diff(commands: t.Iterable[str]) -> dict[str, str]:
+    """Commands in the form in which Ansible prints a diff: one a line."""
+    return {"prepared": "".join(f"{command}\n" for command in commands)}
 
 
 def _fill(template: str, args: t.Mapping[str, t.Any]) -> str:
@@ -101,6 +102,6 @@ def _in_netns(command: str, netns: str) -> str:
         return command
     name = shlex.quote(netns)
     tool, rest = command.split(" ", 1)
-    if tool in ("ip", "bridge"):
+    if tool in ("ip", "bridge", "tc"):
         return f"{tool} -n {name} {rest}"
     return f"ip netns exec {name} {command}"

@@ -12,11 +12,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import typing as t
 
 from ansible_collections.clustered.openvpn.plugins.module_utils import (
     _bridges,
+    _bundle,
+    _bundle_layout,
+    _bundle_plan,
     _cluster,
     _failover,
     _iproute,
@@ -25,6 +29,7 @@ from ansible_collections.clustered.openvpn.plugins.module_utils import (
     _parts,
     _supervisor,
     _topology,
+    _watch,
 )
 from ansible_collections.clustered.openvpn.plugins.module_utils._instance import Instance
 from ansible_collections.clustered.openvpn.plugins.module_utils._params import ParameterError
@@ -72,6 +77,7 @@ def parts_of(manifest: Manifest, present: bool) -> list[Part]:
         claim = {**CLUSTERIP, **manifest["cluster"], **address, **state}
         claim.update(name=manifest["name"], nodes=manifest["nodes"], claims=manifest["claims"])
         parts.append((_parts.clusterip, _cluster.cluster_from(claim)))
+    parts += [(_parts.bundle, _bundle.bundle_from(bundle)) for bundle in manifest.get("bundles", [])]
     return parts if present else parts[::-1]
 
 
@@ -113,22 +119,21 @@ def strays(manifest: Manifest) -> list[str]:
     return [i.unit for i in instances if seen[i.name].pid and not seen[i.name].in_netns]
 
 
-def claims(name: str) -> None:
-    """Give the host's buckets to its members as keepalived says, until the end; then release them."""
-    _failover.follow(_failover_of(name), name)
+def claims(manifest: Manifest) -> None:
+    """Gives the host's buckets to its members as keepalived says, until the end; then they are released."""
+    _failover.follow(_failover_of(manifest), manifest["name"])
 
 
-def release(name: str) -> None:
-    """Take all buckets from the host's members: other hosts have them."""
-    _failover.release(_failover_of(name), name)
+def release(manifest: Manifest) -> None:
+    """Takes all buckets from the host's members: other hosts have them."""
+    _failover.release(_failover_of(manifest), manifest["name"])
 
 
-def _failover_of(name: str) -> _failover.Failover:
-    path = f"{MANIFESTS}/{name}.json"
+def _failover_of(manifest: Manifest) -> _failover.Failover:
     try:
-        return _failover.failover_from(read(path))
+        return _failover.failover_from(manifest)
     except (ValueError, LookupError, TypeError, AttributeError) as exc:
-        raise DamagedError(f"{path} says nothing of failover ({type(exc).__name__}: {exc}): run the role") from exc
+        raise DamagedError(f"nothing is said of failover ({type(exc).__name__}: {exc}): run the role") from exc
 
 
 def _say(text: str) -> None:
@@ -136,14 +141,22 @@ def _say(text: str) -> None:
     sys.stdout.flush()
 
 
+def unattached(kernel: _kernel.Kernel, manifest: Manifest) -> list[str]:
+    """Units of tunnels whose device is to be made: should one run, it is attached to nothing."""
+    bundles = [_bundle.bundle_from(bundle) for bundle in manifest.get("bundles", [])]
+    lost = [name for one in bundles for name in _bundle_plan.missing_devices(one, kernel.routing(one.netns))]
+    return [Instance(name=name).unit for name in lost]
+
+
 def start(manifest: Manifest) -> None:
     """All of the cluster, then servers that must be started anew for it."""
     for step in move_nic(manifest, True):
         _say(step)
     with _kernel.Kernel() as kernel:
+        lost = unattached(kernel, manifest)
         for step in converge(kernel, manifest, True):
             _say(step)
-    for unit in strays(manifest):
+    for unit in [*lost, *strays(manifest)]:
         _say(f"systemctl try-restart {unit}")
         _supervisor.run(["systemctl", "try-restart", "--no-block", unit])
 
@@ -167,23 +180,30 @@ def check(manifest: Manifest) -> None:
         raise RestoreError("it has drifted: 'start' would do this")
 
 
+def watch(manifest: Manifest) -> None:
+    """Keeps dead tunnels of a bundle out of the spread, until it is ended."""
+    path = f"{MANIFESTS}/{manifest['name']}.json"
+    while True:
+        stamp = os.stat(path).st_mtime_ns
+        if not (manifest := read(path)).get("bundles"):
+            raise RestoreError("it is not a bundle of tunnels: there is nothing to watch")
+        bundle = _bundle.bundle_from(_bundle_layout.draining(manifest))
+        _watch.watch(bundle, lambda: os.stat(path).st_mtime_ns != stamp, _say)  # noqa: B023 (it is called here only)
+
+
 def main(args: t.Sequence[str]) -> int:
     """The program's; its exit status."""
     parser = argparse.ArgumentParser(
-        prog="clustered-openvpn", description=f"A cluster as {MANIFESTS}/NAME.json says. Prints the steps taken."
+        prog="clustered-openvpn",
+        description=f"A cluster, or a bundle, as {MANIFESTS}/NAME.json says. Prints the steps taken.",
     )
-    verbs = {"start": start, "stop": stop, "check": check}
-    of_many_hosts = {"claims": claims, "release": release}
-    helps = [f"{verb}: {function.__doc__}" for verb, function in {**verbs, **of_many_hosts}.items()]
-    parser.add_argument("verb", choices=[*verbs, *of_many_hosts], help=" ".join(helps))
-    parser.add_argument("name", metavar="NAME", help="the cluster's name")
+    verbs = {"start": start, "stop": stop, "check": check, "watch": watch, "claims": claims, "release": release}
+    helps = [f"{verb}: {function.__doc__}" for verb, function in verbs.items()]
+    parser.add_argument("verb", choices=verbs, help=" ".join(helps))
+    parser.add_argument("name", metavar="NAME", help="the name of the cluster or bundle")
     given = parser.parse_args(args)
     try:
-        name = _cluster.cluster_name("NAME", given.name)
-        if given.verb in of_many_hosts:
-            of_many_hosts[given.verb](name)
-        else:
-            verbs[given.verb](read(f"{MANIFESTS}/{name}.json"))
+        verbs[given.verb](read(f"{MANIFESTS}/{_cluster.cluster_name('NAME', given.name)}.json"))
     except (
         *(RestoreError, ParameterError, OSError, ValueError),
         *(_kernel.KernelError, _supervisor.SupervisorError),

@@ -17,144 +17,17 @@ from dataclasses import dataclass
 
 from ansible_collections.clustered.openvpn.plugins.module_utils import _restore
 from ansible_collections.clustered.openvpn.plugins.module_utils._supervisor_systemd import UNITS
-
-PROGRAM = "/usr/local/sbin/clustered-openvpn"
-LIBRARY = "/usr/local/lib/clustered-openvpn"
-UNIT = f"{UNITS}/clustered-openvpn@.service"
-DISTRIBUTED = "/lib/systemd/system"
-MEMBER = "clustered-openvpn-member.conf"  # the drop-in of an instance's unit
-MADE = "# Managed by Ansible, clustered.openvpn.cluster_service: changes made here are overwritten."
-
-PROGRAM_TEXT = f'''#!/usr/bin/python3
-{MADE}
-"""Brings a cluster's network to what /etc/clustered-openvpn/NAME.json says, or takes it down."""
-
-import sys
-
-sys.path.insert(0, "{LIBRARY}")
-sys.dont_write_bytecode = True
-
-from {_restore.__name__} import main
-
-sys.exit(main(sys.argv[1:]))
-'''
-
-# Nothing here needs a mount namespace: namespaces are files that are mounted, and would be seen in the unit alone.
-UNIT_TEXT = f"""{MADE}
-[Unit]
-Description=Network of the OpenVPN cluster %i
-Documentation=file:/etc/clustered-openvpn/%i.json
-# nftables.service flushes all rules, ours too, when it starts and when it reloads.
-ReloadPropagatedFrom=nftables.service
-After=network-online.target nftables.service systemd-sysctl.service
-Wants=network-online.target
-# The NIC may be late. But the end of the boot waits until this unit is up, or gives up.
-StartLimitIntervalSec=30
-StartLimitBurst=8
-
-[Service]
-Type=oneshot
-RemainAfterExit=yes
-ExecStart={PROGRAM} start %i
-ExecReload={PROGRAM} start %i
-ExecStop={PROGRAM} stop %i
-Restart=on-failure
-RestartSec=2s
-RestartPreventExitStatus={_restore.DAMAGED}
-NoNewPrivileges=yes
-CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW CAP_SYS_ADMIN CAP_SYS_PTRACE CAP_DAC_OVERRIDE
-DevicePolicy=closed
-IPAddressDeny=any
-LockPersonality=yes
-MemoryDenyWriteExecute=yes
-ProtectClock=yes
-ProtectHostname=yes
-RestrictAddressFamilies=AF_UNIX AF_NETLINK AF_INET AF_INET6
-RestrictNamespaces=net mnt
-RestrictRealtime=yes
-RestrictSUIDSGID=yes
-SystemCallArchitectures=native
-SystemCallFilter=@system-service @mount
-SystemCallFilter=~@privileged @resources
-SystemCallErrorNumber=EPERM
-
-[Install]
-WantedBy=multi-user.target
-"""
-
-CLAIMS = f"{UNITS}/clustered-openvpn-claims@.service"
-CLAIMS_TEXT = f"""{MADE}
-[Unit]
-Description=Buckets of the cluster %i on this host, as keepalived says
-Documentation=file:/etc/clustered-openvpn/%i.json
-BindsTo=clustered-openvpn@%i.service
-After=clustered-openvpn@%i.service
-Wants=clustered-openvpn-vrrp@%i.service
-
-[Service]
-Type=notify
-ExecStart={PROGRAM} claims %i
-ExecReload=/bin/kill -HUP $MAINPID
-ExecStopPost={PROGRAM} release %i
-RuntimeDirectory=clustered-openvpn-claims/%i
-RuntimeDirectoryMode=0700
-Restart=always
-RestartSec=1s
-RestartPreventExitStatus={_restore.DAMAGED}
-NoNewPrivileges=yes
-CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW CAP_SYS_ADMIN CAP_SYS_PTRACE CAP_DAC_OVERRIDE
-DevicePolicy=closed
-LockPersonality=yes
-MemoryDenyWriteExecute=yes
-ProtectClock=yes
-ProtectHostname=yes
-RestrictAddressFamilies=AF_UNIX AF_NETLINK AF_INET AF_INET6
-RestrictNamespaces=net mnt
-RestrictRealtime=yes
-RestrictSUIDSGID=yes
-SystemCallArchitectures=native
-SystemCallFilter=@system-service @mount
-SystemCallErrorNumber=EPERM
-"""
-
-VRRP = f"{UNITS}/clustered-openvpn-vrrp@.service"
-VRRP_TEXT = f"""{MADE}
-[Unit]
-Description=Election of the hosts for the slots of the cluster %i (keepalived)
-Documentation=file:/etc/clustered-openvpn/%i.ring/keepalived.conf man:keepalived(8)
-BindsTo=clustered-openvpn-claims@%i.service
-After=clustered-openvpn-claims@%i.service
-ReloadPropagatedFrom=nftables.service
-
-[Service]
-Type=notify
-NotifyAccess=all
-ExecStartPre={PROGRAM} release %i
-ExecStartPre=/usr/sbin/nft -f /etc/clustered-openvpn/%i.ring/vrrp.nft
-ExecStart=/usr/sbin/keepalived --dont-fork --log-console --vrrp \
- --use-file=/etc/clustered-openvpn/%i.ring/keepalived.conf \
- --pid=/run/clustered-openvpn-claims/%i/keepalived.pid --vrrp_pid=/run/clustered-openvpn-claims/%i/vrrp.pid
-ExecReload=/usr/sbin/nft -f /etc/clustered-openvpn/%i.ring/vrrp.nft
-ExecReload=/bin/kill -HUP $MAINPID
-ExecStopPost={PROGRAM} release %i
-Restart=always
-RestartSec=1s
-NoNewPrivileges=yes
-CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW CAP_NET_BROADCAST
-DevicePolicy=closed
-LockPersonality=yes
-PrivateTmp=yes
-ProtectClock=yes
-ProtectHome=yes
-ProtectHostname=yes
-ProtectKernelLogs=yes
-ProtectKernelModules=yes
-ProtectSystem=full
-RestrictAddressFamilies=AF_UNIX AF_NETLINK AF_INET AF_INET6 AF_PACKET
-RestrictNamespaces=yes
-RestrictSUIDSGID=yes
-SystemCallArchitectures=native
-"""
+from ansible_collections.clustered.openvpn.plugins.module_utils._units import (
+    CLAIMS,
+    DISTRIBUTED,
+    LIBRARY,
+    MADE,
+    MEMBER,
+    PROGRAM,
+    PROGRAM_TEXT,
+    TEXTS,
+    WATCH,
+)
 
 
 @dataclass(frozen=True)
@@ -185,7 +58,7 @@ def sources() -> Files:
 
 def shared() -> Files:
     """What all clusters of the host have together."""
-    return {**sources(), UNIT: File(UNIT_TEXT), CLAIMS: File(CLAIMS_TEXT), VRRP: File(VRRP_TEXT)}
+    return {**sources(), **{path: File(text) for path, text in TEXTS.items()}}
 
 
 def bonds(name: str, units: t.Iterable[str], failover: bool = False) -> Files:
@@ -196,7 +69,7 @@ def bonds(name: str, units: t.Iterable[str], failover: bool = False) -> Files:
     for instance in units:
         files[f"{UNITS}/{instance}.service.d/{MEMBER}"] = File(text)
         template = instance.partition("@")[0]
-        link = f"{DISTRIBUTED}/{template}@.service"
+        link = f"{UNITS if template == WATCH else DISTRIBUTED}/{template}@.service"
         files[f"{UNITS}/{unit}.wants/{instance}.service"] = File(target=link)
     if failover:
         files[f"{UNITS}/{unit}.wants/clustered-openvpn-claims@{name}.service"] = File(target=CLAIMS)
@@ -213,7 +86,7 @@ def bonds_there(name: str) -> Files:
 
 def shared_there() -> Files:
     """Those that are on the host."""
-    return read([PROGRAM, UNIT, CLAIMS, VRRP, *glob.glob(f"{LIBRARY}/**/*.py", recursive=True)])
+    return read([PROGRAM, *TEXTS, *glob.glob(f"{LIBRARY}/**/*.py", recursive=True)])
 
 
 def read(paths: t.Iterable[str]) -> Files:

@@ -100,7 +100,7 @@ ARGUMENT_SPEC = {
 
 def unit_name(value: str) -> str:
     """An instance's unit."""
-    if not re.match(r"^openvpn-(server|client)@[A-Za-z0-9_][A-Za-z0-9_-]{0,63}\Z", value):
+    if not re.match(r"^(openvpn-(server|client)|clustered-openvpn-watch)@[A-Za-z0-9_][A-Za-z0-9_-]{0,63}\Z", value):
         raise p.ParameterError("units", value, "name a unit as openvpn-server@vpn1-udp, without .service")
     return value
 

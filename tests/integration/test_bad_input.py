@@ -370,6 +370,19 @@ GOOD = {
     "clusterip": cluster(nodes=[node("a", 1, 1, 2), node("b", 2, 3, 4)], services=[{"protocol": "udp", "port": 1194}]),
     "bridge_uplink": {"bridge": "br-lan", "interface": "nic0"},
     "cluster_service": {"name": "bad-input-test", "units": ["openvpn-server@bad-input-test"]},
+    "tunnel_bundle": {
+        "name": "bad-input",
+        "networks": ["10.99.0.128/25"],
+        "tunnels": [
+            {
+                "number": 1,
+                "device": "bad-input-1",
+                "port": 1195,
+                "mark": 1195,
+                "addresses": [{"local": "10.99.0.2", "peer": "10.99.0.130"}],
+            }
+        ],
+    },
     "openvpn_instance": {"instances": [{"name": "bad-input-test", "config": "/etc/passwd", "user": "nobody"}]},
 }
 JSON_VALUES = st.recursive(
@@ -410,7 +423,7 @@ def typed(option: t.Mapping[str, t.Any]) -> st.SearchStrategy[t.Any]:
             if "suboptions" in option
             else st.dictionaries(TEXT, JSON_VALUES, max_size=3)
         )
-    return {"int": NUMBERS, "bool": st.booleans()}.get(kind, TEXT)
+    return {"int": NUMBERS, "float": st.floats(), "bool": st.booleans()}.get(kind, TEXT)
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -59,6 +59,7 @@ from ansible_collections.clustered.openvpn.plugins.module_utils._plan import _CO
             "nft -f - <<'EOF'\nadd table ip t\nadd chain ip t c\nEOF",
         ),
         (step("nft", "v", lines=["add table ip t"]), "ip netns exec v nft -f - <<'EOF'\nadd table ip t\nEOF"),
+        (step("ip", "v", words=["link", "set", "dev", "x", "alias", "a b"]), "ip -n v link set dev x alias 'a b'"),
         (step("link_down", "a;b", dev="x$y"), "ip -n 'a;b' link set dev 'x$y' down"),
     ],
 )
@@ -72,10 +73,10 @@ def test_a_needed_argument_is_not_left_out():
 
 
 def test_every_step_can_be_done():
-    assert [op for op in [*_COMMANDS, "nft", "iptables"] if not hasattr(Kernel, "_" + op)] == []
+    assert [op for op in [*_COMMANDS, "nft", "iptables", "ip", "tc"] if not hasattr(Kernel, "_" + op)] == []
 
 
 def test_the_diff_is_one_command_a_line():
     steps = [step("netns_add", name="a"), step("link_up", "a", dev="lo")]
-    assert prepared_diff(steps) == {"prepared": "ip netns add a\nip -n a link set dev lo up\n"}
+    assert prepared_diff(one.text for one in steps) == {"prepared": "ip netns add a\nip -n a link set dev lo up\n"}
     assert prepared_diff([]) == {"prepared": ""}

@@ -81,7 +81,7 @@ def test_a_damaged_desired_state_is_named_and_not_tried_again(text, tmp_path, mo
     (tmp_path / "vpn.json").write_text(text)
     assert _restore.main(["start", "vpn"]) == 78
     assert f"clustered-openvpn: vpn: {tmp_path}/vpn.json is damaged (" in capsys.readouterr().err
-    assert "RestartPreventExitStatus=78\n" in _service.UNIT_TEXT
+    assert "RestartPreventExitStatus=78\n" in _units.UNIT_TEXT
 
 
 @pytest.mark.parametrize("there", [{}, {"/a": _service.File("old")}, {"/a": _service.File("x", 0o600)}])
@@ -103,4 +103,4 @@ def test_instances_are_tied_to_their_cluster():
 def test_the_unit_needs_no_mount_namespace():
     words = ("Protect", "Private", "ReadOnly", "ReadWrite", "Inaccessible", "Bind", "TemporaryFile", "Root", "Mount")
     need_none = ["ProtectClock=yes", "ProtectHostname=yes"]
-    assert [x for x in _service.UNIT_TEXT.splitlines() if x.startswith(words)] == need_none
+    assert [x for x in _units.UNIT_TEXT.splitlines() if x.startswith(words)] == need_none

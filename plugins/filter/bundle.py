@@ -1,0 +1,34 @@
+# Copyright (c) 2026 clustered.openvpn contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Filters about bundles of tunnels: thin over the pure files in module_utils."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible.errors import AnsibleFilterError
+
+from ansible_collections.clustered.openvpn.plugins.module_utils import _bundle_layout
+
+
+def bundle_layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None = None) -> dict[str, t.Any]:
+    """Everything that one end of a bundle is made of, as parameters of the modules."""
+    try:
+        return _bundle_layout.layout(wanted, previous)
+    except ValueError as exc:  # ParameterError is one
+        raise AnsibleFilterError(str(exc)) from exc
+
+
+def bundle_draining(layout: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    """The bundle of a layout with the tunnels that are to go, which get no more packets."""
+    return _bundle_layout.draining(layout)
+
+
+class FilterModule:
+    """What Ansible loads."""
+
+    def filters(self) -> dict[str, t.Callable[..., t.Any]]:
+        """Name -> function."""
+        return {"bundle_layout": bundle_layout, "bundle_draining": bundle_draining}

@@ -1,0 +1,117 @@
+# Copyright (c) 2026 clustered.openvpn contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A bundle of real tunnels: who gets how many packets, in all ways that there are."""
+
+from __future__ import annotations
+
+import os
+import socket
+import typing as t
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.clustered.openvpn.plugins.module_utils import _watch_process
+
+from .bundle_lab import HOSTS, OWN, BundleLab, Counter, send
+from .world import sh, within
+
+_numbers = count()
+
+
+@pytest.fixture(scope="module")
+def bundle(pki: Path) -> t.Iterator[BundleLab]:
+    """Four tunnels, per packet."""
+    made = BundleLab(f"u{os.getpid() % 10000}x{next(_numbers)}", pki)
+    try:
+        made.converge()
+        made.wait_live([1, 2, 3, 4])
+        yield made
+    finally:
+        made.remove()
+
+
+def shares(bundle: BundleLab, end: int, source: str, to: str, packets: int = 4000) -> dict[int, int]:
+    """What each tunnel got of so many datagrams, all of which arrived."""
+    other = bundle.hosts[1 - end] if source == bundle.hosts[end] else bundle.ends[1 - end]
+    counter = Counter(other, to, 5000)
+    try:
+        before = bundle.counts(end, 5000)
+        send(source, (to, 5000), packets, rate=4000)
+        assert counter.wait(packets) == packets
+    finally:
+        counter.stop()
+    return {number: count - before[number] for number, count in bundle.counts(end, 5000).items()}
+
+
+@pytest.mark.parametrize("end", [0, 1], ids=["a to b", "b to a"])
+@pytest.mark.parametrize("version", [0, 1], ids=["IPv4", "IPv6"])
+@pytest.mark.parametrize("how", ["forwarded", "local"])
+def test_four_thousand_packets_are_a_thousand_for_each(bundle: BundleLab, end: int, version: int, how: str) -> None:
+    if how == "forwarded":
+        found = shares(bundle, end, bundle.hosts[end], HOSTS[1 - end][version])
+    else:
+        found = shares(bundle, end, bundle.ends[end], OWN[1 - end][version])
+    assert found == dict.fromkeys([1, 2, 3, 4], 1000)
+
+
+def test_full_packets_fit_and_no_outer_packet_is_a_fragment(bundle: BundleLab) -> None:
+    fragments = "chain c { type filter hook forward priority 0; ip frag-off & 0x3fff != 0 counter; };"
+    sh(f"nft 'table ip fragments {{ {fragments} }}'", bundle.router)
+    size = bundle.layouts[0]["bundles"][0]["mtu"] - 28
+    said = sh(f"ping -q -c 8 -i 0.05 -M do -s {size} {HOSTS[1][0]}", bundle.host_a)
+    assert "8 received" in said
+    assert "message too long" in sh(f"ping -c 1 -M do -s {size + 1} {HOSTS[1][0]} 2>&1", bundle.host_a, check=False)
+    assert "packets 0 " in sh("nft list table ip fragments", bundle.router)
+
+
+def test_segments_are_made_to_fit(bundle: BundleLab) -> None:
+    with within(bundle.host_b):
+        listener = socket.create_server((HOSTS[1][0], 0))
+    with within(bundle.host_a), socket.create_connection(listener.getsockname(), 10) as sock:
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG) <= bundle.layouts[0]["bundles"][0]["mtu"] - 40
+    listener.close()
+
+
+def test_where_no_tunnel_is_live_packets_are_refused(bundle: BundleLab) -> None:
+    table = f"inet clustered_openvpn_{bundle.names[0]}.bundle"
+    _watch_process.stop(bundle.names[0])
+    lines = [f"flush chain {table} spread", f'add rule {table} spread reject with icmpx no-route comment "live: #0"']
+    sh("nft -f - <<'EOF'\n" + "\n".join(lines) + "\nEOF", bundle.a)
+    assert "Destination Net Unreachable" in sh(f"ping -c 1 -W 2 {HOSTS[1][0]}", bundle.host_a, check=False)
+    assert bundle.converge(), "the watch runs again"
+    bundle.wait_live([1, 2, 3, 4])
+
+
+def test_a_port_that_is_taken_is_refused_before_any_change(bundle: BundleLab) -> None:
+    wanted, bundle.wanted = bundle.wanted, {**bundle.wanted, "tunnels": 5}
+    (params,) = bundle.lay_out(1)["bundles"]
+    bundle.wanted = wanted
+    with within(bundle.b), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("0.0.0.0", 1199))
+        with pytest.raises(AssertionError, match=r"tunnels\[4\].port: 1199: udp port 1199 is held by process"):
+            bundle.run("tunnel_bundle", **params)
+    assert bundle.device(1, 5) not in sh("ip -br link", bundle.b)
+
+
+@pytest.mark.parametrize("end", [0, 1], ids=["a to b", "b to a"])
+def test_weights_of_three_and_one_are_three_and_one(bundle: BundleLab, end: int) -> None:
+    weights = [{"weight": 3}, {"weight": 1}, {"weight": 0}, {"weight": 0}]
+    if bundle.wanted["tunnels"] != weights:
+        bundle.converge(tunnels=weights)
+    bundle.wait_live([1, 2])
+    assert shares(bundle, end, bundle.hosts[end], HOSTS[1 - end][0]) == {1: 3000, 2: 1000, 3: 0, 4: 0}
+
+
+def test_frames_of_tap_are_dealt_out_as_well(pki: Path) -> None:
+    made = BundleLab(f"u{os.getpid() % 10000}x{next(_numbers)}", pki, tunnels=2, device_type="tap")
+    try:
+        made.converge()
+        made.wait_live([1, 2])
+        for version in (0, 1):
+            assert shares(made, 0, made.host_a, HOSTS[1][version], 1000) == {1: 500, 2: 500}
+    finally:
+        made.remove()

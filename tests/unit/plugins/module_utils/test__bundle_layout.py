@@ -1,0 +1,158 @@
+# Copyright (c) 2026 clustered.openvpn contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import ipaddress
+import json
+
+import pytest
+
+from ansible_collections.clustered.openvpn.plugins.module_utils import _bundle_layout as layout_of
+from ansible_collections.clustered.openvpn.plugins.module_utils._params import ParameterError
+
+ENDS = [
+    {"name": "left", "address": "203.0.113.1", "networks": ["192.168.1.0/24"]},
+    {"name": "right", "address": "203.0.113.2", "networks": ["192.168.2.0/24"]},
+]
+WANTED = {
+    "name": "site",
+    "end": 0,
+    "ends": ENDS,
+    "tunnels": 4,
+    "port": 1195,
+    "network": "10.255.252.0/24",
+    "ipv6_network": "fd99::/64",
+    "outer_mtu": 1500,
+    "device_type": "tun",
+    "spread": "per_packet",
+    "snat": "none",
+    "queue": 1000,
+    "timeout": 1.5,
+    "probe_port": 11940,
+    "reordering": 300,
+    "congestion_control": "",
+    "rule_priority": 10000,
+    "user": "openvpn",
+    "group": "openvpn",
+}
+
+
+def lay_out(previous=None, **other):
+    return layout_of.layout({**WANTED, **other}, previous)
+
+
+def settled(layout):
+    """As it is kept when a run has come to its end."""
+    return {**layout, "retired": [], "gone": []}
+
+
+def test_both_ends_agree_on_each_tunnel():
+    one, two = (lay_out(end=end)["bundles"][0]["tunnels"] for end in (0, 1))
+    for here, there in zip(one, two):
+        assert (here["number"], here["port"]) == (there["number"], there["port"])
+        (a,), (b,) = here["addresses"], there["addresses"]
+        assert (a["local"], a["peer"]) == (b["peer"], b["local"])
+
+
+def test_what_belongs_to_a_tunnel_depends_on_its_number_alone():
+    many = lay_out(tunnels=6)["bundles"][0]["tunnels"]
+    few = lay_out(tunnels=[{"number": 2}, {"number": 5}])["bundles"][0]["tunnels"]
+    assert few == [many[1], many[4]]
+
+
+def test_the_other_half_and_the_other_site_are_what_is_sent_to():
+    (bundle,) = lay_out(end=1)["bundles"]
+    assert bundle["networks"] == ["10.255.252.0/25", "192.168.1.0/24"]
+    assert bundle["addresses"] == ["10.255.252.129"]
+    assert all(ipaddress.ip_address(one) not in ipaddress.ip_network("10.255.252.0/25") for one in bundle["addresses"])
+
+
+def test_ipv6_comes_with_the_sites():
+    ends = [{**ENDS[0], "networks": ["192.168.1.0/24", "fd01:1::/64"]}, ENDS[1]]
+    (bundle,) = lay_out(ends=ends, end=1)["bundles"]
+    assert len(bundle["tunnels"][0]["addresses"]) == 2
+    assert "fd99::/65" in bundle["networks"]
+
+
+@pytest.mark.parametrize(
+    ("address", "device_type", "mtu"),
+    [("203.0.113.%d", "tun", 1448), ("2001:db8::%d", "tun", 1428), ("203.0.113.%d", "tap", 1434)],
+)
+def test_packets_fit_into_the_network_between_the_ends(address, device_type, mtu):
+    ends = [{**end, "address": address % (i + 1)} for i, end in enumerate(ENDS)]
+    assert lay_out(ends=ends, device_type=device_type)["bundles"][0]["mtu"] == mtu
+
+
+def test_a_tunnel_less_is_drained_and_then_goes():
+    before = settled(lay_out())
+    after = lay_out(before, tunnels=3)
+    drained = layout_of.draining(after)["tunnels"]
+    assert [(x["number"], x["weight"]) for x in drained] == [(1, 1), (2, 1), (3, 1), (4, 0)]
+    assert after["gone"] == [{"name": "site-4", "netns": ""}]
+
+
+def test_a_run_that_was_killed_is_completed():
+    killed = lay_out(settled(lay_out()), tunnels=2)
+    again = lay_out(json.loads(json.dumps(killed)), tunnels=2)
+    assert again == killed
+
+
+def test_what_others_have_now_is_not_kept_for_a_moment_longer():
+    after = lay_out(settled(lay_out()), tunnels=3, port=1196)
+    assert [x["number"] for x in layout_of.draining(after)["tunnels"]] == [1, 2, 3]
+    assert [x["name"] for x in after["gone"]] == ["site-4"]
+
+
+def test_former_addresses_are_known():
+    after = lay_out(settled(lay_out()), network="10.9.0.0/24")
+    assert after["bundles"][0]["former_addresses"] == ["10.255.252.1"]
+
+
+def test_the_second_run_lays_out_the_same():
+    before = settled(lay_out())
+    assert lay_out(before) == before
+
+
+def test_cores_are_given_in_turn():
+    made = lay_out(pin=True, cores=3, tunnels=[{}, {}, {}, {}, {"cpus": [7]}])
+    assert [i["cpus"] for i in made["instances"]] == [[0], [1], [2], [0], [7]]
+
+
+HOST = {"interfaces": ["eth0", "site-1"], "eth0": {"ipv4": {"address": "10.0.0.5", "netmask": "255.0.0.0"}}}
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"tunnels": 0}, "tunnels: 0: a bundle has 1 to 64 tunnels"),
+        ({"tunnels": []}, "a bundle has 1 to 64 tunnels"),
+        ({"tunnels": 65}, "a bundle has 1 to 64 tunnels"),
+        ({"tunnels": "many"}, "give a number of tunnels"),
+        ({"tunnels": [{"weight": 0}, {"weight": 0}]}, "give one tunnel at least a weight above 0"),
+        ({"tunnels": [{"number": 1}, {"number": 1}]}, "named twice"),
+        ({"tunnels": [{"rate": -1}]}, "rate"),
+        ({"port": 65533}, "tunnel 4 would have the port 65536"),
+        ({"port": 0}, "port: 0"),
+        ({"network": "192.168.0.0/16"}, "overlaps network 192.168.0.0/16"),
+        ({"network": "10.255.252.0/29"}, "room for the numbers 1 to 2"),
+        ({"network": "203.0.113.0/24"}, "tunnels would be sent into themselves"),
+        ({"facts": HOST}, "overlaps 10.0.0.5/8 of eth0 of this host"),
+        ({"ends": ENDS[:1]}, "a bundle has two ends"),
+        ({"ends": [ENDS[0], {**ENDS[1], "networks": ["192.168.1.128/25"]}]}, "overlaps ends[left].networks"),
+        ({"ends": [ENDS[0], {**ENDS[1], "networks": ["0.0.0.0/0"]}]}, "overlaps"),
+        ({"ends": [ENDS[0], {**ENDS[1], "address": "far"}]}, "ends[right].address: 'far'"),
+        ({"ends": [ENDS[0], {**ENDS[1], "address": "203.0.113.1"}]}, "two addresses of one family"),
+        ({"name": "much-too-long"}, "name"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_words(given, said):
+    with pytest.raises(ParameterError) as refused:
+        lay_out(**given)
+    assert said in str(refused.value)
+
+
+def test_the_name_of_a_cluster_is_refused():
+    with pytest.raises(ParameterError, match="a cluster of this host"):
+        lay_out({"name": "site", "members": []})

@@ -1,0 +1,112 @@
+# Copyright (c) 2026 clustered.openvpn contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from ansible_collections.clustered.openvpn.plugins.module_utils import _bundle_plan
+from ansible_collections.clustered.openvpn.plugins.module_utils._params import ParameterError
+from ansible_collections.clustered.openvpn.plugins.module_utils._routing import Device, MultiRoute, RoutingRule, Seen
+
+from .test__bundle import bundle
+
+LOOPBACK = Device("lo", None, addresses=frozenset({("127.0.0.1", None)}))
+
+
+def held(made):
+    """What there is when all of a bundle is there."""
+    devices = {
+        tunnel.device: Device(
+            *(tunnel.device, "tun", True, "openvpn", "openvpn", made.alias, made.mtu, made.queue, True),
+            addresses=frozenset(_bundle_plan._addresses(tunnel)),
+        )
+        for tunnel in made.tunnels
+    }
+    devices["lo"] = replace(LOOPBACK, addresses=LOOPBACK.addresses | {(one, None) for one in made.addresses})
+    return Seen(devices, frozenset(_bundle_plan.wanted_rules(made)), _bundle_plan.wanted_routes(made))
+
+
+def commands(made, seen, listing=None):
+    steps = _bundle_plan.plan(made, seen, _bundle_plan.sysctls(made), listing)
+    return [step.text for step in steps if step.op != "nft"]
+
+
+def test_what_is_there_needs_no_step():
+    made = bundle(1, 1)
+    assert commands(made, held(made)) == []
+
+
+def test_from_nothing_everything_is_made():
+    made = bundle(1)
+    steps = _bundle_plan.plan(made, Seen({"lo": LOOPBACK}), {}, None)
+    assert [step.text for step in steps if step.op != "nft"] == [
+        "ip tuntap add dev site-1 mode tun user openvpn group openvpn",
+        "ip link set dev site-1 alias 'clustered.openvpn bundle site'",
+        "ip link set dev site-1 mtu 1448 txqueuelen 1000",
+        "sysctl -w net/ipv4/conf/site-1/forwarding=1",
+        "ip link set dev site-1 up",
+        "ip addr add 10.99.0.2/32 dev site-1",
+        "ip addr add 10.99.0.1/32 dev lo",
+        "ip -4 route replace 0.0.0.0/0 table 1195 proto 197 via 10.99.0.130 dev site-1 onlink",
+        "ip -4 route replace 10.99.0.128/25 proto 197 src 10.99.0.1 via 10.99.0.130 dev site-1 onlink",
+        "ip -4 route replace 192.168.2.0/24 proto 197 src 10.99.0.1 via 10.99.0.130 dev site-1 onlink",
+        "ip -4 rule add pref 10000 fwmark 1195 lookup 1195 protocol 197",
+    ]
+
+
+def test_a_tunnel_more_leaves_the_others_alone():
+    more = commands(bundle(1, 1, 1), held(bundle(1, 1)))
+    main = [text for text in more if "route replace" in text and "table" not in text]
+    assert len(main) == 2
+    assert all("site-3" in text or "1197" in text for text in more)
+
+
+def test_a_tunnel_less_leaves_the_routes_before_it_goes():
+    less = commands(bundle(1, 1), held(bundle(1, 1, 1)))
+    assert less == [
+        "ip -4 route replace 10.99.0.128/25 proto 197 src 10.99.0.1"
+        " nexthop via 10.99.0.130 dev site-1 onlink nexthop via 10.99.0.131 dev site-2 onlink",
+        "ip -4 route replace 192.168.2.0/24 proto 197 src 10.99.0.1"
+        " nexthop via 10.99.0.130 dev site-1 onlink nexthop via 10.99.0.131 dev site-2 onlink",
+        "ip -4 route del 0.0.0.0/0 table 1197 proto 197",
+        "ip -4 rule del pref 10000 fwmark 1197 lookup 1197 protocol 197",
+        "ip link del dev site-3",
+    ]
+
+
+def test_a_rate_is_a_queueing_discipline():
+    made = bundle(1)
+    (tunnel,) = made.tunnels
+    limited = replace(made, tunnels=(replace(tunnel, rate=40_000_000),))
+    assert commands(limited, held(made)) == [
+        "tc qdisc replace dev site-1 root tbf rate 40000000bit burst 25000b limit 500000b"
+    ]
+
+
+def test_rules_of_another_bundle_stay():
+    made, seen = bundle(1), held(bundle(1))
+    other = RoutingRule("ip", 10000, 2195, 2195)
+    route = MultiRoute(frozenset({("10.98.0.2", "other-1", 1)}))
+    there = Seen(seen.devices, seen.rules | {other}, {**seen.routes, ("ip", 2195, "0.0.0.0/0"): route})
+    assert commands(made, there) == []
+
+
+def test_when_it_goes_nothing_of_it_stays():
+    made = bundle(1, 1)
+    steps = [step.text for step in _bundle_plan.plan_absent(made, held(made), None)]
+    assert steps[-1] == "ip addr del 10.99.0.1/32 dev lo"
+    assert [text for text in steps if "link del" in text] == ["ip link del dev site-1", "ip link del dev site-2"]
+    assert len([text for text in steps if "rule del" in text]) == 2
+
+
+def test_what_somebody_else_has_is_refused():
+    made = bundle(1)
+    with pytest.raises(ParameterError, match="an interface of this name"):
+        _bundle_plan.plan(made, Seen({"site-1": Device("site-1", None)}), {}, None)
+    route = MultiRoute(frozenset({("10.98.0.2", "other-1", 1)}))
+    with pytest.raises(ParameterError, match="another bundle has this number"):
+        _bundle_plan.plan(made, Seen({}, frozenset(), {("ip", 1195, "0.0.0.0/0"): route}), {}, None)

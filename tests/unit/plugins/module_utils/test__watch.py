@@ -1,0 +1,58 @@
+# Copyright (c) 2026 clustered.openvpn contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.clustered.openvpn.plugins.module_utils._watch import Health, interval, received_packets
+
+
+def alive(**other):
+    return Health(1.0, heard=0.0, good=True, live=True, **other)
+
+
+def test_a_tunnel_is_back_after_two_answers():
+    health = Health(1.0)
+    assert not health.judge(0.0)
+    health.received(0.1, True, 5.0, 0.0)
+    assert not health.judge(0.1)
+    health.received(0.2, True, 5.1, 0.1)
+    assert health.judge(0.2)
+
+
+def test_what_was_in_a_queue_brings_no_tunnel_back():
+    health = Health(1.0)
+    for late in (100.0, 100.1, 100.2):
+        health.received(late, True, 5.0, 90.0)
+        assert not health.judge(late)
+
+
+def test_a_silent_tunnel_dies():
+    health = alive()
+    assert health.judge(0.99)
+    assert not health.judge(1.01)
+
+
+def test_a_busy_tunnel_that_loses_our_datagrams_lives():
+    health = alive()
+    for tenths in range(1, 50):
+        health.carried(tenths / 10)
+        assert health.judge(tenths / 10)
+
+
+def test_a_tunnel_whose_other_end_hears_nothing_dies():
+    health = alive()
+    health.received(0.1, False, 5.0, 0.0)
+    assert not health.judge(0.1)
+
+
+@pytest.mark.parametrize(("timeout", "seconds"), [(0.8, 0.1), (60, 0.5)])
+def test_datagrams_are_many_enough(timeout, seconds):
+    assert interval(timeout) == pytest.approx(seconds)
+
+
+def test_packets_are_counted_by_the_interface():
+    text = "Inter-|   Receive\n face |bytes    packets errs\n    lo:  100   7 0 0\nsite-1: 5 9 0\n"
+    assert received_packets(text) == {"lo": 7, "site-1": 9}
