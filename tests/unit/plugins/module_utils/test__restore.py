@@ -11,7 +11,14 @@ import sys
 import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
-from ansible_collections.clustered.openvpn.plugins.module_utils import _bridges, _cluster, _parts, _restore, _service
+from ansible_collections.clustered.openvpn.plugins.module_utils import (
+    _bridges,
+    _cluster,
+    _parts,
+    _restore,
+    _service,
+    _units,
+)
 from ansible_collections.clustered.openvpn.plugins.module_utils._layout import layout
 from ansible_collections.clustered.openvpn.plugins.modules import bridge, clusterip
 
