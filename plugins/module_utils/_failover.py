@@ -31,17 +31,21 @@ from ansible_collections.clustered.openvpn.plugins.module_utils import (
     _nft,
     _rtnl,
     _ruleset,
+    _slots,
 )
 from ansible_collections.clustered.openvpn.plugins.module_utils._engines import nftables
 from ansible_collections.clustered.openvpn.plugins.module_utils._instance import Instance
 from ansible_collections.clustered.openvpn.plugins.module_utils._observed import View
+from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn import ManagementError
 from ansible_collections.clustered.openvpn.plugins.module_utils._plan import step
+from ansible_collections.clustered.openvpn.plugins.module_utils._reconnect import Hashing, tell
 
 RUN = "/run/clustered-openvpn-claims"
 WELL, UNWELL = "0\n", "1\n"  # what keepalived reads: a status as of a process
 # Seconds without anybody at the other end of the FIFO. When keepalived reloads it closes it for some milliseconds, and
 # of slots that it keeps it says nothing then (2.2.7 tells just those that it has not).
 SILENCE, GLANCE = 0.5, 0.02
+SETTLED = 0.3  # seconds after which others have taken what has moved
 LOOK = 2.0  # seconds between two looks at what the kernel holds
 
 
@@ -51,7 +55,8 @@ class Member:
 
     name: str
     netns: str
-    instances: tuple[str, ...]
+    instances: tuple[Instance, ...]
+    ports: tuple[int, ...]  # that they serve
     command: tuple[str, ...]
 
 
@@ -66,6 +71,7 @@ class Failover:
     timeout: float
     fall: int
     rise: int
+    hashing: Hashing
 
 
 def failover_from(manifest: t.Mapping[str, t.Any]) -> Failover:
@@ -88,8 +94,10 @@ def failover_from(manifest: t.Mapping[str, t.Any]) -> Failover:
     asked = []
     for member in members:
         netns = "" if local else member["name"]
-        instances = tuple(server["name"] for server in manifest["servers"] if server["netns"] == netns)
-        asked.append(Member(member["name"], netns, instances, tuple(check["command"])))
+        servers = [server for server in manifest["servers"] if server["netns"] == netns]
+        instances = tuple(Instance(name=server["name"], netns=netns) for server in servers)
+        ports = tuple(int(server["port"]) for server in servers)
+        asked.append(Member(member["name"], netns, instances, ports, tuple(check["command"])))
     return Failover(
         claims=claims,
         placeholders=ipaddress.IPv4Network(check["placeholders"]),
@@ -98,6 +106,9 @@ def failover_from(manifest: t.Mapping[str, t.Any]) -> Failover:
         timeout=float(check["timeout"]),
         fall=int(check["fall"]),
         rise=int(check["rise"]),
+        hashing=Hashing(
+            int(cluster["total_nodes"]), int(cluster["hash_init"]), cluster["hashmode"], cluster["hash_as"]
+        ),
     )
 
 
@@ -132,8 +143,8 @@ class Watch(threading.Thread):
 
     def _asked(self) -> str:
         timeout = self._failover.timeout
-        for name in self.member.instances:
-            if trouble := _health.trouble(Instance(name=name, netns=self.member.netns), timeout):
+        for instance in self.member.instances:
+            if trouble := _health.trouble(instance, timeout):
                 return trouble
         if self.member.command:
             return _health.refused(self.member.command, self.member.netns, timeout)
@@ -153,6 +164,7 @@ class Follower:
         self._read, self._write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._rest = b""
         self._ends = self.begins_anew = False
+        self._moved = threading.Event()
         self._state = f"{directory}/state"
         before = self._taken_over()
         self._election.took_over(before["held"])
@@ -171,6 +183,7 @@ class Follower:
         self._settle()
         for watch in self._watches:
             watch.start()
+        threading.Thread(target=self._tell_clients, daemon=True).start()
         _ready()
         fifo = self._open()
         alone, looked = float("inf"), time.monotonic()  # since when
@@ -201,6 +214,15 @@ class Follower:
         else:
             self._election.forget()
             self._settle()
+            tell_clients(self._failover, self._slots)
+
+    def _tell_clients(self) -> None:
+        """Whenever slots have moved, and the packets with them."""
+        while True:
+            self._moved.wait()
+            self._moved.clear()
+            time.sleep(SETTLED)
+            tell_clients(self._failover, self._slots)
 
     def _end(self, number: int, _frame: t.Any) -> None:
         self._ends = True
@@ -249,6 +271,7 @@ class Follower:
         if slots != self._slots:
             _say(_claims.changes(self._slots, slots))
             self._slots = slots
+            self._moved.set()
         try:
             if self._held is None:
                 self._held = held(claims)
@@ -269,6 +292,21 @@ def held(claims: _claims.Claims) -> dict[int, str]:
         for family, table, kind in claims.tables
     ]
     return found[0] if all(one == found[0] for one in found) else {0: "differs"}
+
+
+def tell_clients(failover: Failover, slots: _claims.Owners) -> None:
+    """Clients of this host's servers connect anew if they belong elsewhere now."""
+    claims = failover.claims
+    for member in failover.members:
+        mine = [slot for slot, owner in slots.items() if owner == member.name]
+        buckets = frozenset(_slots.buckets_of(mine, claims.slots, claims.total_nodes))
+        for instance, port in zip(member.instances, member.ports):
+            try:
+                told = tell(f"{instance.run_dir}/management.sock", port, buckets, failover.hashing)
+            except ManagementError:  # it hangs, or is gone: they notice by themselves
+                continue
+            if told:
+                _say(f"{instance.name}: {len(told)} clients are told to connect anew")
 
 
 def follow(failover: Failover, name: str) -> None:

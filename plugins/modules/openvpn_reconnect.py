@@ -97,13 +97,8 @@ clients:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.clustered.openvpn.plugins.module_utils._moved import strangers
-from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn import (
-    Management,
-    ManagementError,
-    NotListening,
-    ask,
-)
+from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn import ManagementError, NotListening
+from ansible_collections.clustered.openvpn.plugins.module_utils._reconnect import Hashing, tell
 
 ARGUMENT_SPEC = {
     "instances": {
@@ -128,35 +123,24 @@ ARGUMENT_SPEC = {
 }
 
 
-def tell(module: AnsibleModule, instance: dict) -> dict:
+def tell_clients(module: AnsibleModule, instance: dict) -> dict:
     """The clients of one instance that do not belong there: client id -> common name. They are told."""
     path = instance["management"] or f"/run/clustered-openvpn/{instance['name']}/management.sock"
-    p = module.params
-    ports = {"sourceip": (), "sourceip-sourceport": (None,)}.get(p["hashmode"], (None, instance["port"]))
-    told = {}
-
-    def conversation(management: Management) -> None:
-        clients = management.status().clients
-        of_ring = (instance["local_nodes"], p["total_nodes"], p["hash_init"], ports, p["hash_as"])
-        for client in strangers(clients, *of_ring):
-            if not module.check_mode:
-                management.command(f"client-kill {client.cid} RESTART")
-            told[client.cid] = client.common_name
-
+    hashing = Hashing(**{key: module.params[key] for key in ("total_nodes", "hash_init", "hashmode", "hash_as")})
     try:
-        ask(path, conversation)
+        return tell(path, instance["port"], instance["local_nodes"], hashing, dry=module.check_mode)
     except ManagementError as exc:
         # Nothing is lost: they notice by themselves, later. In check mode the server may not have been made yet.
         if not (module.check_mode and isinstance(exc, NotListening)):
             module.warn(f"{instance['name']}: its clients could not be asked for: {exc}")
-    return told
+    return {}
 
 
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
     if module.params["total_nodes"] < 1:
         module.fail_json(msg=f"total_nodes: {module.params['total_nodes']}: there is one bucket at least")
-    told = {instance["name"]: tell(module, instance) for instance in module.params["instances"]}
+    told = {instance["name"]: tell_clients(module, instance) for instance in module.params["instances"]}
     lines = [f"{name}: client-kill {cid} RESTART   # {who}" for name, ids in told.items() for cid, who in ids.items()]
     module.exit_json(
         changed=bool(lines),
