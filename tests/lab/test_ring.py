@@ -185,7 +185,7 @@ def test_others_take_over(
         f" {len(connected)} connected after {time.monotonic() - since if connected else 0:.1f} s",
     )
     assert max(served.values()) - (done - since) < 3
-    # Its ping-restart, five seconds, and three more; and four for a machine that has all hosts and clients on two cores.
+    # Its ping-restart, five seconds, and three more; and four for two cores that have all hosts and clients on them.
     assert seconds < 5 + 3 + 4
     assert lost_pings == {}
     # What it had goes to both of the others.
