@@ -27,15 +27,12 @@ def run(tool: str, lines: list[str]) -> None:
 
 
 def saved(tool: str) -> list[str]:
-    """The lines of iptables-save. Asking does not make a table that is not there.
-
-    Who has no such tool has none, nor has who cannot be asked: an engine that needs it says why when it makes some.
-    """
+    """The lines of iptables-save. Asking does not make a table that is not there, and who has no such tool has none."""
     if tool == LEGACY and not _read("/proc/thread-self/net/ip_tables_names"):
         return []
     try:
         return _output([f"{tool}-save"]).splitlines()
-    except (FileNotFoundError, IptablesError):
+    except FileNotFoundError:
         return []
 
 

@@ -90,10 +90,9 @@ def pinged(ring: MixedRing, number: int, host: str) -> t.Iterator[None]:
         finally:
             process.send_signal(signal.SIGINT)
             output = process.communicate(timeout=60)[0]
-    came, passed = (
-        int(n) for n in re.findall(r"packets (\d+)", sh("nft list table netdev probe; nft list table ip probe", host))
-    )
-    sh("nft delete table netdev probe; nft delete table ip probe", host)
+            seen = sh("nft list table netdev probe; nft list table ip probe", host)
+            sh("nft delete table netdev probe; nft delete table ip probe", host)
+    came, passed = (int(packets) for packets in re.findall(r"packets (\d+)", seen))
     assert came == passed > 100, output
     assert "duplicates" not in output
 
@@ -110,7 +109,8 @@ def test_a_bucket_moves_between_engines(ring: MixedRing) -> None:
     number = next(n for n in range(1, 41) if ring.owner(n) == ring.hosts[2])
     moved = _hash.bucket(client(number, 4), TOTAL, SEED)
     assert ring.build_host(0, claims="add", nodes=[{"local_nodes": [moved]}])["moved"] == 1
-    assert sorted(ring.ask(number)) == sorted([ring.hosts[0], ring.hosts[2]])
+    # Of a busy machine, the second answer may come too late to be seen.
+    assert {name for _time in range(5) for name in ring.ask(number)} == {ring.hosts[0], ring.hosts[2]}
     ring.build_host(2, claims="release", nodes=[{"local_nodes": [moved]}])
     assert ring.ask(number) == [ring.hosts[0]]
     (facts,) = ring.world.module("clusterip_info", name=NAME, on=ring.hosts[0])["clusters"].values()
@@ -132,7 +132,7 @@ def test_a_server_that_speaks_first_does_not_turn_the_hash(ring: MixedRing, guar
         sh(f"iptables-nft {rule.replace('-A', '-D', 1)}", host)
     datagram = frame(ring.address, source, UDP, (PORT, port))[14:]
     told = contextlib.suppress(PermissionError)  # that its packet was dropped
-    with within(host), socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as sock, told:
+    with within(host), told, socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as sock:
         sock.sendto(datagram, (source, 0))
     with within(ring.client), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind((source, port))

@@ -85,7 +85,8 @@ def test_a_bucket_moves_at_run_time(ring: OldRing) -> None:
     moved = _hash.bucket(client(number, 4), TOTAL, SEED, (), "clusterip")
     gave = ring.build_host(1, claims="add", nodes=[{"local_nodes": [moved]}])
     assert gave["moved"] == 1
-    assert sorted(ring.ask(number)) == sorted(ring.hosts[:2]), "accepted before it is released"
+    answers = {name for _time in range(5) for name in ring.ask(number)}  # the second one may come too late to be seen
+    assert answers == set(ring.hosts[:2]), "accepted before it is released"
     ring.build_host(0, claims="release", nodes=[{"local_nodes": [moved]}])
     assert ring.ask(number) == [ring.hosts[1]]
     assert not ring.build_host(1, claims="add", nodes=[{"local_nodes": [moved]}])["changed"]
