@@ -2,7 +2,7 @@
 # Says what a host is, a line for each thing that a role might leave behind.
 set -euo pipefail
 
-ip -o link | sed -E 's/^[0-9]+: //; s/ qlen [0-9]+//; s/^/link /'
+ip -o link | sed -E 's/^[0-9]+: //; s/@if[0-9]+//; s/ qlen [0-9]+//; s/^/link /'
 ip -o addr | sed -E 's/^[0-9]+: //; s/^/address /'
 ip -4 route show table all | sed 's/^/route /'
 ip -6 route show table all | sed '/^multicast ff/d; s/^/route /'
