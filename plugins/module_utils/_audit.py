@@ -45,7 +45,7 @@ def _differences(found: Findings) -> t.Iterator[str]:
 
 
 def _owners(found: Findings) -> t.Iterator[str]:
-    total = next(iter(found.values()))["cluster"]["total_nodes"]
+    total = max(mine["cluster"]["total_nodes"] for mine in found.values())
     owners: dict[int, list[str]] = {bucket: [] for bucket in range(1, total + 1)}
     for host, mine in found.items():
         for buckets in mine["cluster"]["owners"].values():
