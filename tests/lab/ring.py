@@ -11,6 +11,7 @@ import http.client
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import threading
@@ -19,7 +20,7 @@ import typing as t
 from pathlib import Path
 
 from client import LAB, Client
-from cluster import ADDRESS, INSTANCES, KEPT, SUITE
+from cluster import ADDRESS, INSTANCES, KEPT, SUITE, wait_until
 from integration.world import within
 from main import Lab
 
@@ -183,26 +184,31 @@ class Ring:
 
     def pinging(self, sources: t.Iterable[str]) -> Pings:
         """Many pings of the service address, until they are asked how many got lost."""
-        return Pings(self.clients[0], sources)
+        return Pings(self.netns("c1"), sources)
 
 
 class Pings:
     """Continuous pings from some of c1's addresses."""
 
-    def __init__(self, client: Client, sources: t.Iterable[str]):
-        self._running = {
-            source: client.popen(
-                "ping", "-n", "-q", "-i", "0.1", "-W", "2", "-I", source, ADDRESS, stdout=subprocess.PIPE, text=True
-            )
-            for source in sources
-        }
+    def __init__(self, netns: str, sources: t.Iterable[str]):
+        def start(source: str) -> subprocess.Popen[str]:
+            ping = ("ping", "-n", "-q", "-i", "0.1", "-W", "2", "-I", source, ADDRESS)
+            return subprocess.Popen(["ip", "netns", "exec", netns, *ping], stdout=subprocess.PIPE, text=True)
+
+        self._running = {source: start(source) for source in sources}
+        for process in self._running.values():
+            comm = Path(f"/proc/{process.pid}/comm")
+            wait_until(lambda comm=comm: comm.read_text() == "ping\n", 20, "ping has begun")
+        self._began = time.monotonic()
 
     def lost(self) -> dict[str, str]:
         """End them: what those say that lost or doubled a packet; the others must have sent some."""
         result = {}
+        time.sleep(
+            max(0.0, self._began + 2 - time.monotonic())
+        )  # some must have been sent, however short the fault was
         for process in self._running.values():
-            # The process is the lab's tool, which has become ping.
-            process.send_signal(2)
+            process.send_signal(signal.SIGINT)
         for source, process in self._running.items():
             said = process.communicate(timeout=20)[0]
             sent, received = (int(n) for n in re.findall(r"(\d+) packets transmitted, (\d+) received", said)[0])
