@@ -112,6 +112,19 @@ def test_openvpn_clients_are_served_by_the_predicted_host(ring: Ring) -> None:
     wait_until(lambda: served_at(ring) == wanted, 10, f"wanted {wanted}, but {served_at(ring)}")
 
 
+def test_an_administrator_who_talks_to_a_server_is_no_failure(ring: Ring) -> None:
+    before = ring.wait_until_owned(5)
+    host = ring.hosts[0]
+    path = f"/proc/{ring.lab.host(host).leader()}/root/run/clustered-openvpn/vpn-udp/management.sock"
+    with _openvpn.Management(path, 30) as management:
+        assert management.state().ready
+        # As long as it takes a server that hangs to be found out, and twice as long again.
+        end = time.monotonic() + 8
+        while time.monotonic() < end:
+            assert ring.wait_until_owned(2) == before
+            time.sleep(0.2)
+
+
 def power_off(ring: Ring, host: str) -> None:
     ring.tool("poweroff", host)
 
