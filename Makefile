@@ -17,7 +17,8 @@ collection := .cache/collections/ansible_collections/clustered/openvpn
 importable := PYTHONPATH=$(CURDIR)/.cache/collections
 # Two files at a time, in their order.
 at_once := --numprocesses 2 --dist loadfile --no-loadscope-reorder
-site_tests := $(wildcard tests/integration/test_site*.py)
+# What takes longest: whole sites, bundles, kernels of old.
+site_tests := $(wildcard $(addprefix tests/integration/test_,site*.py bundle*.py legacy*.py))
 # antsibull leaves a log in the home directory.
 at_home := HOME=$(CURDIR)/.cache/home
 lints := lint-ansible lint-yaml lint-python lint-types lint-shell lint-docs lint-changelog
@@ -52,7 +53,7 @@ integration: setup ## tests on the real kernel, in namespaces of their own (root
 	$(importable) pytest $(at_once) tests/integration $(addprefix --ignore=,$(site_tests))
 	$(importable) MODULE_PYTHON=/usr/bin/python3 pytest tests/integration/test_modules.py
 
-site: setup ## the site playbook with real clients, on hosts that are namespaces (root)
+site: setup ## the playbooks with real clients, on hosts that are namespaces; bundles, and CLUSTERIP on its own kernel (root)
 	@[ "$$(id -u)" -eq 0 ] || { echo "make site: network namespaces need root" >&2; exit 1; }
 	$(importable) pytest $(at_once) $(site_tests)
 
