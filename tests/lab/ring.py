@@ -171,12 +171,14 @@ class Ring:
                 except OSError:
                     return None
 
-    def seconds_until_served(self, sources: t.Iterable[str], since: float, bound: float) -> dict[str, float]:
-        """Client -> how long after a moment it got its page, all being tried again and again."""
+    def seconds_until_served(
+        self, sources: t.Iterable[str], hosts: t.Collection[str], since: float, bound: float
+    ) -> dict[str, float]:
+        """Client -> how long after a moment it got its page from one of these hosts, tried again and again."""
         waiting, found = list(sources), {}
         while waiting:
             for source in list(waiting):
-                if self.get(source, 0.2):
+                if self.get(source, 0.2) in hosts:
                     found[source] = time.monotonic() - since
                     waiting.remove(source)
             assert time.monotonic() < since + bound, f"after {bound} s, not served: {waiting}"

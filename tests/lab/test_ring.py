@@ -184,7 +184,7 @@ def test_others_take_over(
     since = time.monotonic()
     fault(ring, victim)
     done = time.monotonic()
-    served = ring.seconds_until_served(lost, since, 15)
+    served = ring.seconds_until_served(lost, others, since, 15)
 
     def back() -> bool:
         at = served_at(ring)
