@@ -59,7 +59,10 @@ def ring(wanted: Wanted, previous: t.Iterable[t.Mapping[str, t.Any]] = ()) -> Da
         "slots": slots,
         "preferred": first,
         "ranks": [hosts_of for _slot, hosts_of in sorted(_slots.ranks(weights, first).items())],
-        "members": {host: _members(mine, hosts[host]["number"]) for host, mine in told.items()},
+        "members": {
+            host: _members(told[host], hosts[host]["number"]) if host in told else before["members"][host]
+            for host in hosts
+        },
         "claims": _claims(told, one, first),
         "moves": moves,
     }

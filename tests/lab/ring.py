@@ -184,6 +184,21 @@ class Ring:
             assert time.monotonic() < since + bound, f"after {bound} s, not served: {waiting}"
         return found
 
+    @contextlib.contextmanager
+    def split(self, host: str) -> t.Iterator[None]:
+        """The network in two: a host on one side, all others on the other; c1 sees both."""
+        others = ", ".join(one for one in self.hosts if one != host)
+        rules = (
+            "table bridge split { chain forward { type filter hook forward priority 0; "
+            f"iifname {host} oifname {{ {others} }} drop; iifname {{ {others} }} oifname {host} drop; }} }}"
+        )
+        in_switch = ["ip", "netns", "exec", self.netns("switch"), "nft"]
+        subprocess.run([*in_switch, "-f", "-"], input=rules, text=True, check=True)
+        try:
+            yield
+        finally:
+            subprocess.run([*in_switch, "delete", "table", "bridge", "split"], check=True)
+
     def pinging(self, sources: t.Iterable[str]) -> Pings:
         """Many pings of the service address, until they are asked how many got lost."""
         return Pings(self.netns("c1"), sources)
@@ -227,7 +242,7 @@ class Sampler(threading.Thread):
     def __init__(self, ring: Ring):
         super().__init__(daemon=True)
         self._ring = ring
-        self._stop = threading.Event()
+        self._ended = threading.Event()
         self.longest = {"unowned": 0.0, "doubly owned": 0.0}
         self.pause = 0.0  # the longest time between two looks
 
@@ -235,7 +250,7 @@ class Sampler(threading.Thread):
         """Until it is ended."""
         since: dict[tuple[int, str], float] = {}
         before = time.monotonic()
-        while not self._stop.is_set():
+        while not self._ended.is_set():
             owners = self._ring.owners()
             now = time.monotonic()
             self.pause = max(self.pause, now - before)
@@ -249,7 +264,7 @@ class Sampler(threading.Thread):
 
     def end(self) -> dict[str, float]:
         """The longest times, in seconds."""
-        self._stop.set()
+        self._ended.set()
         self.join()
         return self.longest
 
