@@ -115,6 +115,7 @@ def test_a_run_killed_at_any_moment_is_repaired_by_the_next(targets: Targets) ->
         try:
             targets.run(now, wanted, deadline=time.monotonic() + delay, alone=alone)
             too_late += 1
+            durations[now, wanted] = delay  # it was faster: the machine has less to do than when that was measured
         except Killed:
             kills += 1
             places[now, wanted] += 1
