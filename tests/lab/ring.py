@@ -252,6 +252,7 @@ class Sampler(threading.Thread):
         before = time.monotonic()
         while not self._ended.is_set():
             owners = self._ring.owners()
+            time.sleep(0.02)  # or it would take a core for itself
             now = time.monotonic()
             self.pause = max(self.pause, now - before)
             before = now
