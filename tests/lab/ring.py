@@ -187,11 +187,16 @@ class Ring:
     @contextlib.contextmanager
     def split(self, host: str) -> t.Iterator[None]:
         """The network in two: a host on one side, all others on the other; c1 sees both."""
-        others = ", ".join(one for one in self.hosts if one != host)
-        rules = (
-            "table bridge split { chain forward { type filter hook forward priority 0; "
-            f"iifname {host} oifname {{ {others} }} drop; iifname {{ {others} }} oifname {host} drop; }} }}"
-        )
+        others = ", ".join(f'"{one}"' for one in self.hosts if one != host)
+        rules = f"""
+            table bridge split {{
+                chain forward {{
+                    type filter hook forward priority 0
+                    iifname "{host}" oifname {{ {others} }} drop
+                    iifname {{ {others} }} oifname "{host}" drop
+                }}
+            }}
+        """
         in_switch = ["ip", "netns", "exec", self.netns("switch"), "nft"]
         subprocess.run([*in_switch, "-f", "-"], input=rules, text=True, check=True)
         try:
