@@ -23,7 +23,7 @@ from pathlib import Path
 import pytest
 
 from .bundle_lab import OUTER, SITES, BundleLab
-from .test_site import PLACES, PLAYBOOKS
+from .site_host import PLACES, PLAYBOOKS
 from .world import on_host, sh, within
 
 HOSTS = ("left", "right")
