@@ -311,7 +311,7 @@ def tell_clients(failover: Failover, slots: _claims.Owners) -> None:
 
 def follow(failover: Failover, name: str) -> None:
     """Be the process that does what keepalived says of a cluster."""
-    follower = Follower(failover, f"{RUN}/{name}")
+    follower = Follower(failover, f"{RUN}-{name}")
     follower.follow()
     if follower.begins_anew:
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
@@ -332,7 +332,7 @@ def release(failover: Failover, name: str) -> None:
     with _kernel.Kernel() as kernel:
         kernel.apply(left)
     with contextlib.suppress(FileNotFoundError):
-        os.unlink(f"{RUN}/{name}/state")
+        os.unlink(f"{RUN}-{name}/state")
     there = set(_nft.list_tables())  # those that are gone hold nothing
     tables = tuple(one for one in claims.tables if one[:2] in there)
     _nft.run(_claims.transaction(_claims.Claims(tables, 1, 1, {}, {}), {}))

@@ -96,7 +96,7 @@ Type=notify
 ExecStart={PROGRAM} claims %i
 ExecReload=/bin/kill -HUP $MAINPID
 ExecStopPost={PROGRAM} release %i
-RuntimeDirectory=clustered-openvpn-claims/%i
+RuntimeDirectory=clustered-openvpn-claims-%i
 RuntimeDirectoryMode=0700
 Restart=always
 RestartSec=1s
@@ -120,10 +120,11 @@ ExecStartPre={PROGRAM} release %i
 ExecStartPre=/usr/sbin/nft -f /etc/clustered-openvpn/%i.ring/vrrp.nft
 ExecStart=/usr/sbin/keepalived --dont-fork --log-console --vrrp \
  --use-file=/etc/clustered-openvpn/%i.ring/keepalived.conf \
- --pid=/run/clustered-openvpn-claims/%i/keepalived.pid --vrrp_pid=/run/clustered-openvpn-claims/%i/vrrp.pid
+ --pid=/run/clustered-openvpn-claims-%i/keepalived.pid --vrrp_pid=/run/clustered-openvpn-claims-%i/vrrp.pid
 ExecReload=/usr/sbin/nft -f /etc/clustered-openvpn/%i.ring/vrrp.nft
 ExecReload=/bin/kill -HUP $MAINPID
 ExecStopPost={PROGRAM} release %i
+ExecStopPost=-/usr/sbin/nft delete table ip clustered_openvpn_%i.vrrp
 Restart=always
 RestartSec=1s
 NoNewPrivileges=yes
