@@ -117,7 +117,7 @@ def test_an_administrator_who_talks_to_a_server_is_no_failure(ring: Ring) -> Non
     before = ring.wait_until_owned(5)
     host = ring.hosts[0]
     # As long as it takes a server that hangs to be found out, and twice as long again.
-    talk = "(sleep 1; echo state; sleep 8) | nc -U /run/clustered-openvpn/vpn-udp/management.sock"
+    talk = "(sleep 1; echo state; sleep 8; echo quit) | nc -U /run/clustered-openvpn/vpn-udp/management.sock"
     with subprocess.Popen(
         ring.lab.host(host).command("sh", "-c", talk), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
     ) as process:
