@@ -18,7 +18,7 @@ import time
 import typing as t
 from pathlib import Path
 
-from pyroute2 import netns as namespaces
+from ansible_collections.clustered.openvpn.plugins.module_utils._kernel import Kernel
 
 ENDS = {"left": "demo-l", "right": "demo-r"}
 TO = "10.70.2.9"
@@ -27,17 +27,7 @@ FLOWS = (1, 4)
 VICTIM = 2
 LATE = 0.5  # seconds
 
-
-@contextlib.contextmanager
-def within(netns: str) -> t.Iterator[None]:
-    """Be in a namespace: sockets made there stay there."""
-    home = os.open("/proc/self/ns/net", os.O_RDONLY)
-    namespaces.setns(netns, flags=0)
-    try:
-        yield
-    finally:
-        namespaces.setns(home)
-        os.close(home)
+within = Kernel().within
 
 
 def parameters(end: str) -> dict[str, t.Any]:

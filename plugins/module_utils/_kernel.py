@@ -5,7 +5,7 @@
 """The kernel, by netlink: observe namespaces, apply steps. The only file that talks pyroute2.
 
 It knows no policy: what ought to be is decided by the pure planners. Works with pyroute2 0.7.2 and 0.9, which make the
-changes; C(_rtnl.py) does the looking.
+changes; C(_rtnl.py) and C(_links.py) do the looking.
 """
 
 from __future__ import annotations
@@ -22,10 +22,17 @@ import time
 import traceback
 import typing as t
 
-from ansible_collections.clustered.openvpn.plugins.module_utils import _iproute, _iptables, _nft, _routing, _rtnl
+from ansible_collections.clustered.openvpn.plugins.module_utils import (
+    _iproute,
+    _iptables,
+    _links,
+    _nft,
+    _routing,
+    _rtnl,
+)
 from ansible_collections.clustered.openvpn.plugins.module_utils._engines.choice import Host
 from ansible_collections.clustered.openvpn.plugins.module_utils._engines.xtables import Saved
-from ansible_collections.clustered.openvpn.plugins.module_utils._observed import Link, Route, View
+from ansible_collections.clustered.openvpn.plugins.module_utils._observed import View
 from ansible_collections.clustered.openvpn.plugins.module_utils._plan import Step
 
 PYROUTE2_IMPORT_ERROR: str | None = None
@@ -43,16 +50,11 @@ except ImportError:
 
 
 RUN_NETNS = "/run/netns"
-# linux/neighbour.h, linux/if.h, linux/rtnetlink.h
-NUD_NOARP, NUD_PERMANENT = 0x40, 0x80
-NTF_MASTER, NTF_PROXY = 0x04, 0x08
-IFF_UP = 1
-RT_TABLE_MAIN = 254
+NTF_MASTER = 0x04  # linux/neighbour.h
 IFA_F_NODAD, FOREVER = 0x02, 0xFFFFFFFF  # linux/if_addr.h
 CLONE_NEWNET = 0x40000000  # linux/sched.h
 PROTOCOLS = {"static": 4}
 NFT_AT_ONCE = 8  # enough to keep processors busy; a process for each of many members at once would be too much
-PARTS = ("addresses", "routes", "neighbours", "fdb", "multicast")  # of a link; each is one more request
 SIOCADDMULTI, SIOCDELMULTI = 0x8931, 0x8932  # linux/sockios.h: netlink has no word for this
 
 
@@ -104,7 +106,7 @@ class Kernel:
     def observe(
         self,
         netnses: t.Iterable[str],
-        parts: t.Collection[str] = PARTS,
+        parts: t.Collection[str] = _links.PARTS,
         sysctls: t.Mapping[str, t.Iterable[str]] | None = None,
         proxies: t.Iterable[tuple[str, str]] = (),
     ) -> dict[str, View]:
@@ -124,7 +126,7 @@ class Kernel:
         try:
             with self.within(netns), _rtnl.Reader() as reader:
                 values = {key: value for key, value in ((k, _read_sysctl(k)) for k in keys) if value is not None}
-                return View(netns, True, _links(reader, parts, asked), values)
+                return View(netns, True, _links.observe(reader, parts, asked), values)
         except FileNotFoundError:
             return View(netns)
 
@@ -286,19 +288,19 @@ class Kernel:
         self._route(step, "del")
 
     def _neigh_replace(self, step: Step) -> None:
-        self._neigh(step, "replace", lladdr=step.args["lladdr"], state=NUD_PERMANENT)
+        self._neigh(step, "replace", lladdr=step.args["lladdr"], state=_rtnl.NUD_PERMANENT)
 
     def _neigh_del(self, step: Step) -> None:
         self._neigh(step, "del")
 
     def _proxy_add(self, step: Step) -> None:
-        self._neigh(step, "add", flags=NTF_PROXY)
+        self._neigh(step, "add", flags=_rtnl.NTF_PROXY)
 
     def _proxy_del(self, step: Step) -> None:
-        self._neigh(step, "del", flags=NTF_PROXY)
+        self._neigh(step, "del", flags=_rtnl.NTF_PROXY)
 
     def _fdb_replace(self, step: Step) -> None:
-        self._fdb(step, "replace", state=NUD_NOARP)
+        self._fdb(step, "replace", state=_rtnl.NUD_NOARP)
 
     def _fdb_del(self, step: Step) -> None:
         self._fdb(step, "del")
@@ -371,7 +373,7 @@ class Kernel:
             dst=args["dst"],
             family=_family(args["dst"]),
             oif=self._index(step.netns, args["dev"]),
-            table=RT_TABLE_MAIN,
+            table=_rtnl.RT_TABLE_MAIN,
             proto=PROTOCOLS.get(proto, proto),
             scope=253 if _family(args["dst"]) == socket.AF_INET and not args.get("via") else 0,  # link, universe
             **_given(gateway=args.get("via"), prefsrc=args.get("src")),
@@ -415,108 +417,6 @@ def _read_sysctl(key: str) -> str | None:
             return " ".join(file.read().split())
     except FileNotFoundError:
         return None
-
-
-def _links(reader: _rtnl.Reader, parts: t.Collection[str], asked: t.Collection[tuple[str, str]]) -> dict[str, Link]:
-    addresses = _addresses(reader) if "addresses" in parts else {}
-    routes = _routes(reader) if "routes" in parts else {}
-    neighbours = _neighbours(reader) if "neighbours" in parts else {}
-    fdb = _fdb(reader) if "fdb" in parts else {}
-    proxies = _proxies(reader) if asked else set()
-    multicast = _multicast() if "multicast" in parts else {}
-    raw = {index: (flags, attrs) for (_family, _type, index, flags, _change), attrs in reader.links()}
-    names = {index: _rtnl.text(attrs[_rtnl.IFLA_IFNAME]) or "" for index, (_flags, attrs) in raw.items()}
-    links = {}
-    for index, (flags, attrs) in raw.items():
-        name = names[index]
-        info = _rtnl.attributes(attrs.get(_rtnl.IFLA_LINKINFO, b""))
-        kind = _rtnl.text(info.get(_rtnl.IFLA_INFO_KIND))
-        bridge = _rtnl.attributes(info.get(_rtnl.IFLA_INFO_DATA, b"")) if kind == "bridge" else {}
-        is_port = _rtnl.text(info.get(_rtnl.IFLA_INFO_SLAVE_KIND)) == "bridge"
-        port = _rtnl.attributes(info.get(_rtnl.IFLA_INFO_SLAVE_DATA, b"")) if is_port else {}
-        links[name] = Link(
-            name=name,
-            kind=kind,
-            index=index,
-            mac=_rtnl.mac(attrs.get(_rtnl.IFLA_ADDRESS)),
-            mtu=_rtnl.number(attrs.get(_rtnl.IFLA_MTU)),
-            up=bool(flags & IFF_UP),
-            master=names.get(_rtnl.number(attrs.get(_rtnl.IFLA_MASTER)) or 0),
-            peer_index=_rtnl.number(attrs.get(_rtnl.IFLA_LINK)) if kind == "veth" else None,
-            mcast_snooping=bridge[_rtnl.IFLA_BR_MCAST_SNOOPING] != b"\0" if bridge else None,
-            flood=port.get(_rtnl.IFLA_BRPORT_UNICAST_FLOOD) != b"\0",
-            learning=port.get(_rtnl.IFLA_BRPORT_LEARNING) != b"\0",
-            neigh_suppress=port.get(_rtnl.IFLA_BRPORT_NEIGH_SUPPRESS) == b"\1",
-            addresses=frozenset(addresses.get(index, ())),
-            routes={proto: frozenset(found) for proto, found in routes.get(index, {}).items()},
-            neighbours=neighbours.get(index, {}),
-            proxies=frozenset(ip for dev, ip in asked if dev == name and (index, ip) in proxies),
-            fdb=frozenset(fdb.get(index, ())),
-            multicast=frozenset(multicast.get(index, ())),
-        )
-    return links
-
-
-# By the index of the interface:
-
-
-def _addresses(reader: _rtnl.Reader) -> dict[int, set[str]]:
-    found: dict[int, set[str]] = {}
-    for (_family, length, _flags, _scope, index), attrs in reader.addresses():
-        # With a peer, IFA_ADDRESS is the peer's.
-        own = _rtnl.ip(attrs.get(_rtnl.IFA_LOCAL) or attrs.get(_rtnl.IFA_ADDRESS))
-        found.setdefault(index, set()).add(f"{own}/{length}")
-    return found
-
-
-def _routes(reader: _rtnl.Reader) -> dict[int, dict[int, set[Route]]]:
-    """By their protocol, too. The main table's; a route over several interfaces is none of ours."""
-    found: dict[int, dict[int, set[Route]]] = {}
-    for (family, length, _src_len, _tos, _table, proto, *_rest), attrs in reader.routes():
-        index = _rtnl.number(attrs.get(_rtnl.RTA_OIF))
-        if _rtnl.number(attrs.get(_rtnl.RTA_TABLE)) == RT_TABLE_MAIN and index is not None:
-            default = "0.0.0.0" if family == socket.AF_INET else "::"
-            route = Route(
-                f"{_rtnl.ip(attrs.get(_rtnl.RTA_DST)) or default}/{length}",
-                _rtnl.ip(attrs.get(_rtnl.RTA_GATEWAY)),
-                _rtnl.ip(attrs.get(_rtnl.RTA_PREFSRC)),
-            )
-            found.setdefault(index, {}).setdefault(proto, set()).add(route)
-    return found
-
-
-def _neighbours(reader: _rtnl.Reader) -> dict[int, dict[str, str]]:
-    found: dict[int, dict[str, str]] = {}
-    for (_family, index, state, _flags, _type), attrs in reader.neighbours():
-        ip, mac = _rtnl.ip(attrs.get(_rtnl.NDA_DST)), _rtnl.mac(attrs.get(_rtnl.NDA_LLADDR))
-        if state & NUD_PERMANENT and ip and mac:
-            found.setdefault(index, {})[ip] = mac
-    return found
-
-
-def _proxies(reader: _rtnl.Reader) -> set[tuple[int, str | None]]:
-    return {
-        (index, _rtnl.ip(attrs.get(_rtnl.NDA_DST))) for (_f, index, *_rest), attrs in reader.neighbours(0, NTF_PROXY)
-    }
-
-
-def _fdb(reader: _rtnl.Reader) -> dict[int, set[str]]:
-    found: dict[int, set[str]] = {}
-    for (_family, index, state, _flags, _type), attrs in reader.neighbours(_rtnl.AF_BRIDGE):
-        mac = _rtnl.mac(attrs.get(_rtnl.NDA_LLADDR))
-        if state & NUD_NOARP and _rtnl.NDA_MASTER in attrs and mac:
-            found.setdefault(index, set()).add(mac)
-    return found
-
-
-def _multicast() -> dict[int, set[str]]:
-    """What was joined by C(ip maddr add): the kernel's own memberships are not counted as global."""
-    found: dict[int, set[str]] = {}
-    with open("/proc/thread-self/net/dev_mcast", encoding="ascii") as file:
-        for index, _name, _users, told, address in map(str.split, file):
-            if int(told):
-                found.setdefault(int(index), set()).add(bytes.fromhex(address).hex(":"))
-    return found
 
 
 def _family(address: str) -> int:

@@ -26,6 +26,11 @@ TRIES = 100
 
 # What each list consists of: the request, and the fixed part of its messages as linux/rtnetlink.h, if_link.h,
 # if_addr.h and neighbour.h have it.
+IFF_UP = 1  # linux/if.h
+RT_TABLE_MAIN = 254  # linux/rtnetlink.h
+NUD_NOARP, NUD_PERMANENT = 0x40, 0x80  # linux/neighbour.h
+NTF_PROXY = 0x08
+
 RTM_GETLINK, RTM_GETADDR, RTM_GETROUTE, RTM_GETNEIGH = 18, 22, 26, 30
 IFINFOMSG = struct.Struct("=BxHiII")  # family, type, index, flags, change
 IFADDRMSG = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, index

@@ -13,11 +13,8 @@ from __future__ import annotations
 import concurrent.futures
 import datetime
 import json
-import os
 import shutil
 import socket
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -32,7 +29,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_pem_priv
 from ansible_collections.clustered.openvpn.plugins.module_utils import _bundle_layout, _watch_process
 from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn import Management, ManagementError, ask
 
-from .world import COLLECTIONS, MODULE_RUNNER, World, sh, within
+from .world import World, call_here, sh, within
 
 ROLE = Path(__file__).parents[2] / "roles/tunnel_bundle"
 USER, GROUP = "nobody", "nogroup"
@@ -204,19 +201,7 @@ class BundleLab(World):
     def run(self, module: str, *, check: bool = False, **args: t.Any) -> dict[str, t.Any]:
         """A module on the machine: the ends are namespaces of it."""
         args = {"supervisor": "process", "_ansible_check_mode": check, "_ansible_diff": True, **args}
-        done = subprocess.run(
-            [sys.executable, str(MODULE_RUNNER), module],
-            input=json.dumps(args),
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-            env={**os.environ, "PYTHONPATH": COLLECTIONS},
-        )
-        try:
-            result = json.loads(done.stdout)
-        except ValueError as exc:
-            raise AssertionError(f"{module}: no JSON: {done.stdout}{done.stderr}") from exc
+        result = call_here(module, args)
         assert not result.get("failed"), result["msg"]
         return result
 

@@ -6,16 +6,12 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import subprocess
-import sys
 import tempfile
 import typing as t
 from pathlib import Path
 
-from .world import COLLECTIONS, MODULE_RUNNER, World, sh
+from .world import World, call_here, sh
 
 USER, GROUP = "nobody", "nogroup"
 TIMEOUT = 20
@@ -89,19 +85,7 @@ class OpenVpnLab(World):
     def call(self, module: str, *, check: bool = False, **args: t.Any) -> dict[str, t.Any]:
         """Run a module as Ansible does; its result, failed or not."""
         args = {"supervisor": "process", "_ansible_check_mode": check, "_ansible_diff": True, **args}
-        done = subprocess.run(
-            [sys.executable, str(MODULE_RUNNER), module],
-            input=json.dumps(args),
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-            env={**os.environ, "PYTHONPATH": COLLECTIONS},
-        )
-        try:
-            return json.loads(done.stdout)
-        except ValueError as exc:
-            raise AssertionError(f"{module}: no JSON: {done.stdout}{done.stderr}") from exc
+        return call_here(module, args)
 
     def ensure(self, *instances: t.Mapping[str, t.Any], state: str = "started", **args: t.Any) -> dict[str, t.Any]:
         """openvpn_instance; whatever it says."""

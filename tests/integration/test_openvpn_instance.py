@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from .openvpn_lab import COLLECTIONS, RUN, TIMEOUT, VPN, OpenVpnLab
-from .world import sh
+from .openvpn_lab import RUN, TIMEOUT, VPN, OpenVpnLab
+from .world import COLLECTIONS, sh
 
 
 def only(result: dict[str, t.Any]) -> dict[str, t.Any]:

@@ -196,6 +196,23 @@ def call(
     return json.loads(done.stdout)
 
 
+def call_here(module: str, args: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    """A module's result on the machine itself, failed or not."""
+    done = subprocess.run(
+        [sys.executable, str(MODULE_RUNNER), module],
+        input=json.dumps(args),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={**os.environ, "PYTHONPATH": COLLECTIONS},
+    )
+    try:
+        return json.loads(done.stdout)
+    except ValueError as exc:
+        raise AssertionError(f"{module}: no JSON: {done.stdout}{done.stderr}") from exc
+
+
 class Echo:
     """A UDP and TCP service in a namespace that answers with the namespace's name; ends with the object."""
 

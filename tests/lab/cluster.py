@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -16,17 +15,14 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from client import LAB, Client
+from hosts import Hosts
 from integration.served import SHOW, State, lines_of
-from main import Lab
 from system import Cgroup
 
 from ansible_collections.clustered.openvpn.plugins.filter.cluster import bucket_member
 from ansible_collections.clustered.openvpn.plugins.module_utils import _openvpn
 
 SITE = Path(__file__).parents[2] / "playbooks/site.yml"
-KEPT = Path(__file__).parents[2] / ".cache/lab"
-SUITE = os.environ.get("SUITE", "bookworm")
 ADDRESS = "203.0.113.20"
 INSIDE = "10.255.0.1"  # the host, for who is in the tunnel
 PORTS = {"udp": 1194, "tcp": 443}
@@ -46,15 +42,11 @@ class Run:
         self.ok = status == 0
 
 
-class Cluster:
+class Cluster(Hosts):
     """A lab with one host, and what is on it."""
 
     def __init__(self, what: str, directory: Path, clients: int, **variables: t.Any):
-        name = f"{what}{os.getpid()}"
-        self.lab = Lab(name)
-        self._logs = KEPT / what
-        self.directory = directory
-        self.pki = directory / "pki"
+        super().__init__(what, directory, 1, clients)
         self.variables: dict[str, t.Any] = {
             "netns_cluster_interface": "eth0",
             "netns_cluster_address": ADDRESS,
@@ -63,36 +55,12 @@ class Cluster:
             "pki_clients": [{"name": f"c{i + 1}"} for i in range(clients)],
             **variables,
         }
-        self.tool("up", "--clients", str(clients), "--suite", SUITE)
-        inventory = self.lab.inventory()
-        (directory / "hosts.json").write_text(json.dumps(inventory, default=str))
-        known = inventory["all"]["vars"]["lab_clients"]
-        self.clients = [Client(name, c["name"], c["address"], directory, self.pki) for c in known]
-
-    def tool(self, verb: str, *args: str) -> None:
-        """Run the lab's tool."""
-        done = subprocess.run(
-            [LAB, verb, self.lab.name, *args], capture_output=True, text=True, timeout=180, check=False
-        )
-        assert done.returncode == 0, done.stderr
-
-    def remove(self) -> None:
-        """Everything; what the host has logged stays in .cache/lab."""
-        try:
-            self.tool("logs", str(self._logs))
-        finally:
-            self.tool("down")
-            for client in self.clients:
-                client.disconnect()  # it has ended with the lab
 
     # --- on the host ----------------------------------------------------------------------------------------------
 
     def run(self, command: str, *, check: bool = True) -> str:
         """What a shell command says there."""
-        line = self.lab.host("h1").command("bash", "-c", command)
-        done = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
-        assert not check or done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
-        return done.stdout.strip()
+        return self.run_on("h1", command, check=check)
 
     def begin(self, *, whole: bool = True, **variables: t.Any) -> subprocess.Popen[str]:
         """A run of the playbook; all of its processes, however they detach themselves, are in controller().

@@ -21,7 +21,7 @@ import rootfs
 from host import Host
 from legacy_host import LegacyHost
 from network import LAN, SWITCH, Network
-from system import Cgroup, LabError, run
+from system import Cgroup, LabError, adopt_orphans, reap, run
 
 STATE = Path("/run/clustered-openvpn-lab")
 LOGS = rootfs.CACHE / "logs"
@@ -101,6 +101,7 @@ class Lab:
             self.directory.mkdir(mode=0o755)
         except FileExistsError as exc:
             raise LabError(f"there is a lab {self.name} already: `lab down {self.name}` removes it") from exc
+        adopt_orphans()
         try:
             self._make(root, {"hosts": hosts, "clients": clients, "legacy": legacy})
         except BaseException as exc:
@@ -112,6 +113,7 @@ class Lab:
                     self.save_logs(self._logs)
             finally:
                 self.down(keep_logs=failed)
+                reap()
             raise
 
     def _make(self, root: Path, settings: dict[str, t.Any]) -> None:

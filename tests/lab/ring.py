@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import os
 import re
 import signal
 import socket
@@ -19,10 +18,9 @@ import time
 import typing as t
 from pathlib import Path
 
-from client import LAB, Client
-from cluster import ADDRESS, INSTANCES, KEPT, SUITE, wait_until
+from cluster import ADDRESS, INSTANCES, wait_until
+from hosts import Hosts
 from integration.world import within
-from main import Lab
 
 from ansible_collections.clustered.openvpn.plugins.filter.cluster import bucket
 
@@ -39,16 +37,13 @@ SERVE = (
 )
 
 
-class Ring:
+class Ring(Hosts):
     """A lab, and what is on it."""
 
     def __init__(self, what: str, directory: Path, hosts: int, clients: int, members: int, **variables: t.Any):
-        name = f"{what}{os.getpid()}"
-        self.lab = Lab(name)
+        super().__init__(what, directory, hosts, clients)
         self.members = members
-        self._logs = KEPT / what
-        self._directory = directory
-        pki = directory / "pki"
+        self.hosts = [host.name for host in self.lab.hosts()]
         self.variables: dict[str, t.Any] = {
             "clusterip_cluster_interface": "eth0",
             "clusterip_cluster_address": ADDRESS,
@@ -56,59 +51,26 @@ class Ring:
             "clusterip_cluster_instances": INSTANCES,
             "openvpn_server_keepalive_interval": 1,
             "openvpn_server_keepalive_timeout": 5,
-            "pki_directory": str(pki),
+            "pki_directory": str(self.pki),
             "pki_clients": [{"name": f"c{i + 1}"} for i in range(clients)],
             **variables,
         }
-        self.tool("up", "--hosts", str(hosts), "--clients", str(clients), "--suite", SUITE)
-        self.hosts = [host.name for host in self.lab.hosts()]
-        inventory = self.lab.inventory()
-        (directory / "hosts.json").write_text(json.dumps(inventory, default=str))
-        known = inventory["all"]["vars"]["lab_clients"]
-        self.clients = [Client(name, c["name"], c["address"], directory, pki) for c in known]
         self.sources = [f"{NET}.{number}" for number in range(1, 201)]
         for source in self.sources:
-            self.client_run("ip", "addr", "add", f"{source}/32", "dev", "lo")
+            self.clients[0].run("ip", "addr", "add", f"{source}/32", "dev", "lo")
         for host in self.hosts:
-            self.run(host, SERVE)
-
-    def tool(self, verb: str, *args: str) -> None:
-        """Run the lab's tool."""
-        done = subprocess.run(
-            [LAB, verb, self.lab.name, *args], capture_output=True, text=True, timeout=180, check=False
-        )
-        assert done.returncode == 0, done.stderr
-
-    def remove(self) -> None:
-        """Everything; what the hosts have logged stays in .cache/lab."""
-        try:
-            self.tool("logs", str(self._logs))
-        finally:
-            self.tool("down")
-            for client in self.clients:
-                client.disconnect()
-
-    def run(self, host: str, command: str) -> str:
-        """What a shell command says on a host."""
-        line = self.lab.host(host).command("bash", "-c", command)
-        done = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
-        assert done.returncode == 0, f"{host}: {command}: {done.stdout}{done.stderr}"
-        return done.stdout.strip()
+            self.run_on(host, SERVE)
 
     def netns(self, short: str) -> str:
         """A namespace of the lab."""
         return f"lab-{self.lab.name}-{short}"
 
-    def client_run(self, *command: str) -> str:
-        """What a command says at c1."""
-        return self.clients[0].run(*command)
-
     def play(self, playbook: str = "many_hosts.yml", *args: str, **variables: t.Any) -> tuple[int, str]:
         """Run a playbook: its exit status, and what it said."""
-        given = self._directory / "vars.json"
+        given = self.directory / "vars.json"
         given.write_text(json.dumps({**self.variables, **variables}))
         done = subprocess.run(
-            ["ansible-playbook", "-i", self._directory / "hosts.json", "-e", f"@{given}", *args, PLAYBOOKS / playbook],
+            ["ansible-playbook", "-i", self.directory / "hosts.json", "-e", f"@{given}", *args, PLAYBOOKS / playbook],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import subprocess
 import time
@@ -38,6 +39,34 @@ def wait_for(what: str, condition: t.Callable[[], object], seconds: float, log: 
         if time.monotonic() > end:
             raise LabError(f"waited {seconds:.0f} s for {what}" + (f": see {log}" if log else ""))
         time.sleep(0.05)
+
+
+PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
+
+
+def adopt_orphans() -> None:
+    """Become the parent of whatever the processes started from here on leave behind, instead of the machine's init."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise LabError(f"prctl: {os.strerror(ctypes.get_errno())}")
+
+
+def reap() -> None:
+    """Wait for all children, which must have been killed.
+
+    A host's process 1 ends only when all who were in its namespace have been waited for, `nsenter`'s child among them;
+    the machine's own init may be one that waits for nobody.
+    """
+
+    def none_left() -> bool:
+        try:
+            while os.waitpid(-1, os.WNOHANG) != (0, 0):
+                pass
+        except ChildProcessError:
+            return True
+        return False
+
+    wait_for("the lab's processes to end", none_left, 20)
 
 
 def _hierarchies() -> list[Path]:

@@ -137,15 +137,15 @@ def cut(ring: Ring, host: str) -> None:
 
 
 def kill_keepalived(ring: Ring, host: str) -> None:
-    ring.run(host, "kill -9 $(systemctl show --property MainPID --value clustered-openvpn-vrrp@vpn)")
+    ring.run_on(host, "kill -9 $(systemctl show --property MainPID --value clustered-openvpn-vrrp@vpn)")
 
 
 def kill_group(ring: Ring, host: str) -> None:
-    ring.run(host, "systemctl kill --kill-whom all --signal KILL clustered-openvpn-vrrp@vpn")
+    ring.run_on(host, "systemctl kill --kill-whom all --signal KILL clustered-openvpn-vrrp@vpn")
 
 
 def hang(ring: Ring, host: str) -> None:
-    ring.run(host, "kill -STOP $(systemctl show --property MainPID --value openvpn-server@vpn-udp)")
+    ring.run_on(host, "kill -STOP $(systemctl show --property MainPID --value openvpn-server@vpn-udp)")
 
 
 def nothing(ring: Ring, host: str) -> None:
@@ -154,8 +154,10 @@ def nothing(ring: Ring, host: str) -> None:
 
 def power_on(ring: Ring, host: str) -> None:
     ring.tool("reboot", host)
-    wait_until(lambda: ring.run(host, "systemctl is-active nginx || true") == "active", 30, "nginx")
-    ring.run(host, "ip route replace 198.18.0.0/24 via 203.0.113.101")
+    wait_until(
+        lambda: ring.run_on(host, "systemctl show --property ActiveState --value nginx") == "active", 30, "nginx"
+    )
+    ring.run_on(host, "ip route replace 198.18.0.0/24 via 203.0.113.101")
 
 
 def mend(ring: Ring, host: str) -> None:
@@ -163,7 +165,7 @@ def mend(ring: Ring, host: str) -> None:
 
 
 def let_go(ring: Ring, host: str) -> None:
-    ring.run(host, "kill -CONT $(systemctl show --property MainPID --value openvpn-server@vpn-udp)")
+    ring.run_on(host, "kill -CONT $(systemctl show --property MainPID --value openvpn-server@vpn-udp)")
 
 
 FAULTS = [(kill_keepalived, nothing), (kill_group, nothing), (hang, let_go), (cut, mend), (power_off, power_on)]
@@ -212,7 +214,7 @@ def test_others_take_over(
             number: host for number, host in before.items() if host != victim
         }
     cure(ring, victim)
-    wait_until(lambda: ring.run(victim, f"systemctl is-active {UNITS}").split() == ["active"] * 2, 20, "its units")
+    wait_until(lambda: ring.run_on(victim, f"systemctl is-active {UNITS}").split() == ["active"] * 2, 20, "its units")
     ring.wait_until_owned(10)
 
 
@@ -225,7 +227,7 @@ def test_a_run_while_a_host_is_down_moves_nothing(ring: Ring) -> None:
     assert ring.wait_until_owned(1) == before
     with Capture(ring) as capture:
         power_on(ring, "h2")
-        wait_until(lambda: ring.run("h2", f"systemctl is-active {UNITS}").split() == ["active"] * 2, 20, "its units")
+        wait_until(lambda: ring.run_on("h2", f"systemctl is-active {UNITS}").split() == ["active"] * 2, 20, "its units")
         for source in ring.sources[:40]:
             assert ring.get(source) == before[bucket_of(source)]
         said_by_h2 = [key for key, macs in capture.answers().items() if "02:00:cb:00:71:02" in macs]
@@ -292,7 +294,7 @@ def test_a_host_that_leaves_is_as_it_was(ring: Ring) -> None:
     status, said = ring.play("many_hosts.yml", "--limit", "h3", clusterip_cluster_state="absent")
     assert status == 0, said[-6000:]
     ring.wait_until_owned(10, ["h1", "h2"])
-    left = ring.run(
+    left = ring.run_on(
         "h3", "nft list tables; ip -br addr; cat /proc/net/dev_mcast; ls /etc/clustered-openvpn /etc/systemd/system"
     )
     assert "clustered_openvpn" not in left
