@@ -50,15 +50,18 @@ def start(bundle: Bundle) -> None:
     """Start it, and wait until it runs."""
     os.makedirs(RUN, mode=0o755, exist_ok=True)
     os.makedirs(LOG, mode=0o755, exist_ok=True)
-    child = os.fork()
-    if child == 0:
-        try:
-            os.setsid()
-            if os.fork() == 0:
-                _main(bundle)
-        finally:
-            os._exit(0)
-    os.waitpid(child, 0)
+    with open(path_of(bundle.name), "a+", encoding="utf-8") as file:
+        # Here already, and the watch inherits it: it would not get the lock while somebody looks who has it.
+        _wait(lambda: _lock(file), f"another process watches {bundle.name}")
+        child = os.fork()
+        if child == 0:
+            try:
+                os.setsid()
+                if os.fork() == 0:
+                    _main(bundle, file)
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
     _wait(lambda: running(bundle.name).get("digest") == digest(bundle), f"the watch of {bundle.name} does not start")
 
 
@@ -73,6 +76,14 @@ def stop(name: str) -> None:
         os.unlink(path_of(name))
 
 
+def _lock(file: t.TextIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def _wait(condition: t.Callable[[], bool], complaint: str) -> None:
     until = time.monotonic() + SECONDS
     while not condition():
@@ -81,7 +92,7 @@ def _wait(condition: t.Callable[[], bool], complaint: str) -> None:
         time.sleep(0.02)
 
 
-def _main(bundle: Bundle) -> None:
+def _main(bundle: Bundle, file: t.TextIO) -> None:
     os.chdir("/")
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
@@ -89,17 +100,16 @@ def _main(bundle: Bundle) -> None:
     log = os.open(f"{LOG}/{bundle.name}.watch.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o640)
     for descriptor, standard in ((null, 0), (log, 1), (log, 2)):
         os.dup2(descriptor, standard)
-    os.closerange(3, 1024)
+    os.closerange(3, file.fileno())
+    os.closerange(file.fileno() + 1, 1024)
     sys.stdout = os.fdopen(1, "w", buffering=1, encoding="utf-8", closefd=False)
-    with open(path_of(bundle.name), "a+", encoding="utf-8") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        file.truncate(0)
-        json.dump({"pid": os.getpid(), "digest": digest(bundle)}, file)
-        file.flush()
-        try:
-            _watch.watch(bundle, lambda: False, _say)
-        except Exception:
-            _say(traceback.format_exc())
+    file.truncate(0)
+    json.dump({"pid": os.getpid(), "digest": digest(bundle)}, file)
+    file.flush()
+    try:
+        _watch.watch(bundle, lambda: False, _say)
+    except Exception:
+        _say(traceback.format_exc())
 
 
 def _say(text: str) -> None:

@@ -270,20 +270,23 @@ def refuse_taken_ports(bundle: Bundle) -> None:
             raise ParameterError(f"tunnels[{i}].port", tunnel.port, taken[tunnel.device])
 
 
-def watched(module: AnsibleModule, bundle: Bundle, present: bool) -> list:
-    """Has the watch run, or not, as a process of its own; what an administrator would be told."""
+def end_watch(module: AnsibleModule, bundle: Bundle, wanted: bool) -> list[str]:
+    """Ends a watch that would put back what is changed now; what an administrator would be told."""
     there = _watch_process.running(bundle.name)
-    wanted = present and bool(bundle.timeout)
-    if wanted and there.get("digest") == _watch_process.digest(bundle):
+    if not there or (wanted and there.get("digest") == _watch_process.digest(bundle)):
         return []
-    said = [f"kill {there['pid']}  # the watch of {bundle.name}"] if there else []
-    if not module.check_mode and there:
+    if not module.check_mode:
         _watch_process.stop(bundle.name)
-    if wanted:
-        said.append(f"clustered-openvpn watch {bundle.name} &")
-        if not module.check_mode:
-            _watch_process.start(bundle)
-    return said
+    return [f"kill {there.get('pid')}  # the watch of {bundle.name}"]
+
+
+def begin_watch(module: AnsibleModule, bundle: Bundle) -> list[str]:
+    """Has the watch run; what an administrator would be told."""
+    if _watch_process.running(bundle.name).get("digest") == _watch_process.digest(bundle):
+        return []
+    if not module.check_mode:
+        _watch_process.start(bundle)
+    return [f"clustered-openvpn watch {bundle.name} &"]
 
 
 def main() -> None:
@@ -303,13 +306,14 @@ def main() -> None:
     def plan(kernel: Kernel) -> _parts.Planned:
         return _parts.bundle(kernel, bundle, present)
 
-    def watch() -> list[str]:
-        return watched(module, bundle, present) if by_process else []
-
-    if present:
-        _module.run(module, plan, after=watch)
-    else:
-        _module.run(module, plan, before=watch)
+    # Where systemd runs, the watch is a unit, which follows the desired state on the host.
+    wanted = present and bool(bundle.timeout)
+    _module.run(
+        module,
+        plan,
+        before=lambda: end_watch(module, bundle, wanted) if by_process else [],
+        after=lambda: begin_watch(module, bundle) if by_process and wanted else [],
+    )
 
 
 if __name__ == "__main__":
