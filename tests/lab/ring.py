@@ -61,6 +61,14 @@ class Ring(Hosts):
         for host in self.hosts:
             self.run_on(host, SERVE)
 
+    def enlist(self, *hosts: str) -> None:
+        """Only these are in the inventory, and so in the cluster, from now on."""
+        self.hosts = list(hosts)
+        inventory = self.lab.inventory()
+        group = inventory["all"]["children"]["clustered_openvpn"]
+        group["hosts"] = {host: group["hosts"][host] for host in hosts}
+        (self.directory / "hosts.json").write_text(json.dumps(inventory, default=str))
+
     def netns(self, short: str) -> str:
         """A namespace of the lab."""
         return f"lab-{self.lab.name}-{short}"

@@ -1,0 +1,282 @@
+# Copyright (c) 2026 clustered.openvpn contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""One ring over six members on three hosts; a fourth host that joins; what may be done to hosts that serve."""
+
+from __future__ import annotations
+
+import collections
+import json
+import re
+import threading
+import time
+import typing as t
+
+import pytest
+from cluster import ADDRESS, PORTS, say, wait_until
+from ring import NET, WEB, Capture, Ring, bucket_of
+
+from ansible_collections.clustered.openvpn.plugins.module_utils import _openvpn
+
+# A web server in a member, whose page is the member's name. As a unit, so that it is back after a reboot.
+SERVER = """
+import http.server, socketserver, sys
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(sys.argv[1].encode())
+
+    def log_message(self, *args):
+        pass
+
+class Server(socketserver.ThreadingTCPServer):
+    allow_reuse_address = True
+    daemon_threads = True
+
+Server(("", 80), Handler).serve_forever()
+"""
+UNIT = f"""
+[Unit]
+StartLimitIntervalSec=0
+[Service]
+ExecStartPre=/usr/sbin/ip route replace {NET}.0/24 via 203.0.113.101
+ExecStart=/usr/sbin/ip netns exec %i /usr/bin/python3 /root/web.py %i
+Restart=always
+RestartSec=0.2
+[Install]
+WantedBy=multi-user.target
+"""
+MEMBERS = {"h1": ("vpn1", "vpn2"), "h2": ("vpn17", "vpn18"), "h3": ("vpn33", "vpn34"), "h4": ("vpn49", "vpn50")}
+
+
+@pytest.fixture(scope="module")
+def ring(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Ring]:
+    """Three hosts in the cluster, a fourth beside them; all members have a web server."""
+    made = Ring(
+        "members",
+        tmp_path_factory.mktemp("members"),
+        hosts=4,
+        clients=6,
+        members=2,
+        clusterip_cluster_services=[{"protocol": "tcp", "port": WEB}],
+        clusterip_cluster_check_command=["nc", "-z", ADDRESS, str(WEB)],
+    )
+    try:
+        for host, members in MEMBERS.items():
+            units = " ".join(f"web@{member}" for member in members)
+            made.run_on(
+                host,
+                f"systemctl disable --now nginx\ncat >/root/web.py <<'END'\n{SERVER}END\n"
+                f"cat >/etc/systemd/system/web@.service <<'END'\n{UNIT}END\n"
+                f"systemctl daemon-reload && systemctl enable --now {units}",
+            )
+        made.enlist("h1", "h2", "h3")
+        status, said = made.play()
+        assert status == 0, said[-6000:]
+        yield made
+    finally:
+        made.remove()
+
+
+def members_of(ring: Ring) -> dict[int, str]:
+    """Bucket -> the member that owns it, as the hosts' kernels and layouts say. Each must have one owner."""
+    found: dict[int, str] = {}
+    for host, claims in ring.claims().items():
+        layout = json.loads(ring.run_on(host, "cat /etc/clustered-openvpn/vpn.json"))
+        names = {node["mac"]: node["netns"] for node in layout["cluster"]["nodes"]}
+        for number, mac in claims.items():
+            assert number not in found, f"{number}: {found[number]} and {names[mac]}"
+            found[number] = names[mac]
+    return found
+
+
+def wait_until_well(ring: Ring) -> dict[int, str]:
+    """Until each bucket has one owner, and each member some; bucket -> member."""
+
+    def well() -> bool:
+        ring.wait_until_owned(10)
+        return set(members_of(ring).values()) == {m for host in ring.hosts for m in MEMBERS[host]}
+
+    wait_until(well, 20, "each member has buckets")
+    return members_of(ring)
+
+
+def host_of(member: str) -> str:
+    """The host that a member is on."""
+    return next(host for host, members in MEMBERS.items() if member in members)
+
+
+def test_each_client_is_answered_once_by_the_predicted_member(ring: Ring) -> None:
+    owners = wait_until_well(ring)
+    with Capture(ring) as capture:
+        for source in ring.sources:
+            assert ring.get(source) == owners[bucket_of(source)], source
+        answers = capture.answers()
+    assert {client for client, _port, _service in answers} >= set(ring.sources)
+    assert {key: macs for key, macs in answers.items() if len(macs) > 1} == {}
+    assert {owners[bucket_of(source)] for source in ring.sources} == set(owners.values()), "all six were asked"
+
+
+def served_by(ring: Ring) -> dict[str, list[str]]:
+    """Common name -> members that serve it."""
+    found: dict[str, list[str]] = {}
+    for host in ring.hosts:
+        for member in MEMBERS[host]:
+            for instance in PORTS:
+                socket = f"run/clustered-openvpn/{member}-{instance}/management.sock"
+                try:
+                    status = _openvpn.ask(
+                        f"/proc/{ring.lab.host(host).leader()}/root/{socket}", _openvpn.Management.status
+                    )
+                except _openvpn.ManagementError:
+                    continue
+                for client in status.clients:
+                    if client.virtual_address:
+                        found.setdefault(client.common_name, []).append(member)
+    return found
+
+
+def test_openvpn_clients_see_one_server_and_each_is_at_the_predicted_member(ring: Ring) -> None:
+    owners = wait_until_well(ring)
+    # An address for each client, so that each member is to have one.
+    free = [f"203.0.113.{number}" for number in range(130, 250)]
+    for client, member in zip(ring.clients, sorted(set(owners.values()))):
+        if client is not ring.clients[0]:  # that one has the many addresses behind it
+            client.move(next(one for one in free if owners[bucket_of(one)] == member))
+    for i, client in enumerate(ring.clients):
+        protocol = ("udp", "tcp")[i % 2]
+        client.begin(*client.options_as(client.name, ADDRESS, PORTS[protocol], protocol))
+    for client in ring.clients:
+        client.wait_until_connected(60)
+    wanted = {client.name: [owners[bucket_of(client.address)]] for client in ring.clients}
+    wait_until(lambda: served_by(ring) == wanted, 10, f"wanted {wanted}, but {served_by(ring)}")
+    assert len({member for (member,) in wanted.values()}) >= 5
+
+
+def test_the_audit_says_that_all_is_well_and_what_is_not(ring: Ring) -> None:
+    wait_until_well(ring)
+    status, said = ring.play("audit.yml")
+    assert status == 0, said[-6000:]
+    assert set(ring.changed(said).values()) == {0}
+    assert "Each bucket has one owner" in said
+    mine = next(iter(ring.claims()["h1"]))
+    theirs, mac = next(iter(ring.claims()["h2"].items()))
+    mac_of_h1 = ring.claims()["h1"][mine]
+    table = "netdev clustered_openvpn_vpn owner"
+    ring.run_on("h1", f"nft add element {table} '{{ {theirs} : {mac_of_h1} }}'")
+    ring.run_on("h3", "sysctl -qw net.ipv4.conf.eth0.drop_unicast_in_l2_multicast=1")
+    try:
+        status, said = ring.play("audit.yml")
+        assert status != 0
+        assert f"buckets {theirs}: owned by h1 and h2" in said, said[-3000:]
+        assert "drop_unicast_in_l2_multicast" in said
+    finally:
+        ring.run_on("h1", f"nft delete element {table} '{{ {theirs} : {mac_of_h1} }}'")
+        ring.run_on("h3", "sysctl -qw net.ipv4.conf.eth0.drop_unicast_in_l2_multicast=0")
+    assert ring.claims()["h2"][theirs] == mac
+
+
+def test_what_a_member_cannot_serve_goes_to_the_other_on_its_host_first(ring: Ring) -> None:
+    before = wait_until_well(ring)
+    ring.run_on("h1", "systemctl stop web@vpn1")
+    hosts = {number: host_of(member) for number, member in before.items()}
+    wait_until(lambda: "vpn1" not in members_of(ring).values(), 5, "vpn1 has nothing")
+    now = members_of(ring)
+    assert {number: host_of(member) for number, member in now.items()} == hosts, "no other host takes any"
+    assert {now[number] for number, member in before.items() if member == "vpn1"} == {"vpn2"}
+    ring.run_on("h1", "systemctl stop web@vpn2")
+    wait_until(lambda: set(ring.wait_until_owned(5).values()) == {"h2", "h3"}, 10, "the others have it")
+    ring.run_on("h1", "systemctl start web@vpn1 web@vpn2")
+    status, said = ring.play("rebalance.yml")
+    assert status == 0, said[-6000:]
+    assert wait_until_well(ring) == before
+
+
+def test_a_fourth_host_takes_few_slots_and_the_plan_says_so(ring: Ring, capsys: pytest.CaptureFixture[str]) -> None:
+    before = wait_until_well(ring)
+    ring.enlist("h1", "h2", "h3", "h4")
+    status, said = ring.play("many_hosts.yml", "--check")
+    assert status == 0, said[-6000:]
+    planned = {
+        host: set(re.findall(r"\d+", slots))
+        for host, slots in re.findall(r"ok: \[(h\d)\] => \(item=h4\) .*?slots ([\d, ]+)\"", said, re.DOTALL)
+    }
+    assert members_of(ring) == before, "a plan moves nothing"
+    status, said = ring.play()
+    assert status == 0, said[-6000:]
+    after = wait_until_well(ring)
+    moved = [number for number in before if host_of(before[number]) != host_of(after[number])]
+    assert {host_of(after[number]) for number in moved} == {"h4"}
+    assert len(moved) == 64, "16 slots of 4 buckets"
+    told = sum(map(len, planned.values()))
+    say(capsys, f"a fourth host: {len(moved) // 4} slots moved, {told} were announced: {planned}")
+    assert told == 16
+    status, said = ring.play()
+    assert ring.changed(said) == dict.fromkeys(ring.hosts, 0)
+
+
+class Visitors(threading.Thread):
+    """New connections from many clients, one after the other; for how long a client was not served."""
+
+    def __init__(self, ring: Ring, sources: t.Sequence[str]):
+        super().__init__(daemon=True)
+        self._ring, self._sources, self._ended = ring, sources, threading.Event()
+        self.longest, self.visits, self.failed = 0.0, 0, 0
+
+    def run(self) -> None:
+        """Until it is ended."""
+        since: dict[str, float] = {}
+        while not self._ended.is_set():
+            for source in self._sources:
+                began = time.monotonic()
+                self.visits += 1
+                if self._ring.get(source, 0.2):
+                    since.pop(source, None)
+                    continue
+                self.failed += 1
+                since.setdefault(source, began)
+                self.longest = max(self.longest, time.monotonic() - since[source])
+
+    def end(self) -> None:
+        """No more."""
+        self._ended.set()
+        self.join()
+
+
+def test_hosts_may_be_rebooted_one_by_one(ring: Ring, capsys: pytest.CaptureFixture[str]) -> None:
+    wait_until_well(ring)
+    owners = members_of(ring)
+    one_each = {owners[bucket_of(source)]: source for source in ring.sources}
+    visitors = Visitors(ring, sorted(one_each.values()))
+    visitors.start()
+    for host in ring.hosts:
+        ring.tool("reboot", host)
+        ring.wait_until_owned(20)
+        status, said = ring.play("rebalance.yml")
+        assert status == 0, said[-6000:]
+    visitors.end()
+    say(
+        capsys,
+        f"{len(ring.hosts)} hosts rebooted: {visitors.failed} of {visitors.visits} new connections had no answer within"
+        f" 0.2 s, nobody had none for longer than {visitors.longest:.2f} s",
+    )
+    assert visitors.longest < 3
+    shares = collections.Counter(ring.wait_until_owned(5).values())
+    assert set(shares.values()) == {64}
+
+
+def test_hosts_may_speak_to_each_other_one_by_one(ring: Ring) -> None:
+    status, said = ring.play(clusterip_cluster_unicast=True)
+    assert status == 0, said[-6000:]
+    before = ring.wait_until_owned(10)
+    assert "unicast_peer" in ring.run_on("h1", "cat /etc/clustered-openvpn/vpn.ring/keepalived.conf")
+    ring.tool("poweroff", "h4", "--hard")
+    started = time.monotonic()
+    after = ring.wait_until_owned(10, ["h1", "h2", "h3"])
+    assert time.monotonic() - started < 3
+    assert {number: host for number, host in after.items() if before[number] != "h4"} == {
+        number: host for number, host in before.items() if host != "h4"
+    }
