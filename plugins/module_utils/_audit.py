@@ -13,31 +13,45 @@ from ansible_collections.clustered.openvpn.plugins.module_utils import _cluster,
 Findings = t.Mapping[str, t.Mapping[str, t.Any]]
 
 # What the hosts' kernels hold, and must hold alike.
-ALIKE = ("address", "total_nodes", "hash_init")
+ALIKE = ("address", "total_nodes", "hash_init", "hash_as")
 MANY = 8  # buckets that are named; of more, their number is said
 
 
 def audit(found: Findings) -> list[str]:
     """Sentences about what is wrong; none if all is well.
 
-    found: host -> cluster (its entry of C(clusterip_info), or {}), told (what the role is told there), arp (the MAC
-    addresses that are told for the address, as this host hears it), sysctls (key -> value), snooping (bridge -> whether
-    it snoops, of the bridge that leads to members on the LAN).
+    found: host -> cluster, cluster_ipv6 (its entries of C(clusterip_info), or {}), told (what the role is told there),
+    arp (the MAC addresses that are told for the address, as this host hears it; None: it has no arping), sysctls (key
+    -> value), snooping (bridge -> whether it snoops, of the bridge that leads to members on the LAN).
     """
     result = [f"{host}: has no part in the cluster" for host, mine in found.items() if not mine["cluster"]]
     parts = {host: mine for host, mine in found.items() if mine["cluster"]}
     if not parts:
         return result
-    return [*result, *_differences(parts), *_owners(parts), *_arp(parts), *_traps(parts)]
+    for key, of in (("cluster", ""), ("cluster_ipv6", "IPv6: ")):
+        clusters = {host: mine[key] for host, mine in parts.items() if mine[key]}
+        if clusters:
+            result += [f"{host}: has no part in it for IPv6" for host in parts if host not in clusters]
+            result += [of + sentence for sentence in (*_differences(clusters), *_owners(clusters))]
+    return [*result, *_told(parts), *_arp(parts), *_traps(parts)]
 
 
 def _differences(found: Findings) -> t.Iterator[str]:
     (first, one), *others = found.items()
     for host, mine in others:
         for key in ALIKE:
-            if mine["cluster"][key] != one["cluster"][key]:
-                said = f"{key} is {mine['cluster'][key]!r}, on {first} {one['cluster'][key]!r}"
+            if _plain(mine[key]) != _plain(one[key]):
+                said = f"{key} is {mine[key]!r}, on {first} {one[key]!r}"
                 yield f"{host}: {said}: packets fall into other buckets there"
+
+
+def _plain(value: t.Any) -> t.Any:
+    return "nftables" if value == "xt_cluster" else value  # they hash alike
+
+
+def _told(found: Findings) -> t.Iterator[str]:
+    (first, one), *others = found.items()
+    for host, mine in others:
         for key in _ring.ALIKE:
             if mine["told"].get(key) != one["told"].get(key):
                 said = f"{key}={mine['told'].get(key)!r}, {first} {one['told'].get(key)!r}"
@@ -45,10 +59,10 @@ def _differences(found: Findings) -> t.Iterator[str]:
 
 
 def _owners(found: Findings) -> t.Iterator[str]:
-    total = max(mine["cluster"]["total_nodes"] for mine in found.values())
+    total = max(mine["total_nodes"] for mine in found.values())
     owners: dict[int, list[str]] = {bucket: [] for bucket in range(1, total + 1)}
     for host, mine in found.items():
-        for buckets in mine["cluster"]["owners"].values():
+        for buckets in mine["owners"].values():
             for bucket in buckets:
                 owners.setdefault(bucket, []).append(host)
     if unowned := [bucket for bucket, hosts in owners.items() if not hosts]:
@@ -63,6 +77,9 @@ def _owners(found: Findings) -> t.Iterator[str]:
 
 def _arp(found: Findings) -> t.Iterator[str]:
     for host, mine in found.items():
+        if mine["arp"] is None:
+            yield f"{host}: has no arping, so what is told for the address was not heard: install iputils-arping"
+            continue
         mac = mine["told"]["clustermac"] or _cluster.default_clustermac(mine["told"]["address"])
         for said in sorted({one.lower() for one in mine["arp"]} - {mac.lower()}):
             yield f"{host}: hears {said} told for the address, not the cluster's {mac}: one host gets all packets"

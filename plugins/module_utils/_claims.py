@@ -14,11 +14,25 @@ import typing as t
 from dataclasses import dataclass, field
 
 from ansible_collections.clustered.openvpn.plugins.module_utils import _buckets, _slots
+from ansible_collections.clustered.openvpn.plugins.module_utils._params import ParameterError
 
 # What keepalived writes to its FIFO, of each of its VRRP instances: INSTANCE "vpn-12" MASTER 250
 _LINE = re.compile(r'^INSTANCE "[a-z0-9_-]+-([0-9]+)" ([A-Z_]+)( [0-9]+)?$')
 
 Owners = dict[int, str]  # bucket -> member
+
+
+def check(wanted: t.Mapping[str, t.Any]) -> None:
+    """How members are asked whether they are well: what would have all of them unwell is refused, as ParameterError."""
+    command = wanted["command"]
+    if isinstance(command, str) or not all(isinstance(word, str) and word for word in command):
+        raise ParameterError("check_command", command, "give a list: the command and its arguments, each a text")
+    for key in ("fall", "rise"):
+        if wanted[key] < 1:
+            raise ParameterError(f"check_{key}", wanted[key], "checks in a row, 1 at least")
+    for key in ("interval", "timeout"):
+        if not 0 < wanted[key] <= 60:
+            raise ParameterError(f"check_{key}", wanted[key], "seconds, above 0 and up to 60")
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ from ansible_collections.clustered.openvpn.plugins.module_utils._plan import ste
 from ansible_collections.clustered.openvpn.plugins.module_utils._reconnect import Hashing, tell
 
 RUN = "/run/clustered-openvpn-claims"
+LOADED = "loaded"  # the file that the process makes when it has read the desired state
 WELL, UNWELL = "0\n", "1\n"  # what keepalived reads: a status as of a process
 # Seconds without anybody at the other end of the FIFO. When keepalived reloads it closes it for some milliseconds, and
 # of slots that it keeps it says nothing then (2.2.7 tells just those that it has not).
@@ -76,7 +77,8 @@ class Failover:
 
 def failover_from(manifest: t.Mapping[str, t.Any]) -> Failover:
     """A cluster's desired state on the host: the part about claims. Raises LookupError, TypeError, ValueError."""
-    cluster, check = manifest["cluster"], manifest["failover"]
+    # What is about to end is to release what it has.
+    cluster, check = manifest["cluster"], manifest["failover"] or manifest["retired"]["failover"]
     local = cluster["uplink"] == "local"
     # A bridged cluster looks up twice: what comes from the LAN and from members, and what the host itself sends.
     families = ("netdev", "bridge") if cluster["uplink"] == "bridged" else ("netdev",)
@@ -156,6 +158,7 @@ class Follower:
 
     def __init__(self, failover: Failover, directory: str) -> None:
         self._failover = failover
+        self._directory = directory
         self._health = f"{directory}/health"
         self._fifo = f"{directory}/fifo"
         self._election = _claims.Election(failover.claims.linger)
@@ -164,6 +167,8 @@ class Follower:
         self._read, self._write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._rest = b""
         self._ends = self.begins_anew = False
+        self._failing: float | None = None  # since when claims cannot be set
+        self._was_stuck = False
         self._moved = threading.Event()
         self._state = f"{directory}/state"
         before = self._taken_over()
@@ -179,6 +184,8 @@ class Follower:
         signal.set_wakeup_fd(self._write)
         if not os.path.exists(self._fifo):
             os.mkfifo(self._fifo, 0o600)
+        with open(f"{self._directory}/{LOADED}", "w", encoding="ascii"):
+            pass  # its time says how old what this process knows may be
         self._tell()
         self._settle()
         for watch in self._watches:
@@ -259,8 +266,13 @@ class Follower:
 
     def _tell(self) -> None:
         """Let keepalived know. It looks at the file whenever that is closed."""
+        well = not self._stuck() and any(watch.well for watch in self._watches)
         with open(self._health, "w", encoding="ascii") as file:
-            file.write(WELL if any(watch.well for watch in self._watches) else UNWELL)
+            file.write(WELL if well else UNWELL)
+
+    def _stuck(self) -> bool:
+        """Whether the tables have been away for longer than it takes to make them anew: others must take over."""
+        return self._failing is not None and time.monotonic() - self._failing >= LOOK
 
     def _settle(self) -> None:
         """Bring the kernel to what holds now."""
@@ -278,8 +290,13 @@ class Follower:
             if self._held != wanted:
                 _nft.run(_claims.transaction(claims, wanted))
                 self._held = wanted
+            self._failing = None
         except OSError as exc:  # the tables are being made anew, maybe: it is tried again at the next look
             _say(f"claims could not be set: {exc}")
+            self._failing = self._failing or time.monotonic()
+        if self._stuck() != self._was_stuck:
+            self._was_stuck = self._stuck()
+            self._tell()
 
 
 def held(claims: _claims.Claims) -> dict[int, str]:

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import typing as t
 
@@ -45,19 +47,24 @@ def trouble(instance: Instance, timeout: float) -> str:
 
 def refused(command: t.Sequence[str], netns: str, timeout: float) -> str:
     """What a command of the user's says is wrong, by its exit status; "" if nothing is."""
-    within = ["ip", "netns", "exec", netns] if netns else []
+    line = [*(["ip", "netns", "exec", netns] if netns else []), *command]
+    pipe = subprocess.PIPE
     try:
-        done = subprocess.run(
-            [*within, *command], stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return f"{command[0]} took longer than {timeout} s"
+        # A group of its own: what it has started is to end with it.
+        with subprocess.Popen(
+            line, stdin=subprocess.DEVNULL, stdout=pipe, stderr=subprocess.STDOUT, start_new_session=True
+        ) as process:
+            try:
+                output, _none = process.communicate(timeout=timeout)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                return f"{command[0]} took longer than {timeout} s"
     except OSError as exc:
         return f"{command[0]}: {exc.strerror}"
-    if done.returncode == 0:
+    if process.returncode == 0:
         return ""
-    said = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines()
-    return f"{command[0]} ended with {done.returncode}{': ' + said[-1] if said else ''}"
+    said = output.decode(errors="replace").strip().splitlines()
+    return f"{command[0]} ended with {process.returncode}{': ' + said[-1] if said else ''}"
 
 
 def _somebody_talks_to_it(instance: Instance, path: str) -> bool:

@@ -15,7 +15,7 @@ import ipaddress
 import re
 import typing as t
 
-from ansible_collections.clustered.openvpn.plugins.module_utils import _buckets
+from ansible_collections.clustered.openvpn.plugins.module_utils import _buckets, _claims
 from ansible_collections.clustered.openvpn.plugins.module_utils import _params as p
 from ansible_collections.clustered.openvpn.plugins.module_utils._cluster import (
     cluster_from,
@@ -209,6 +209,8 @@ def _service_addresses(wanted: t.Mapping[str, t.Any]) -> Addresses:
 
 def _refuse(result: Data) -> None:
     """What the claims would refuse, before anything is made for them."""
+    if result["failover"]:
+        _claims.check(result["failover"])
     if result["failover"] and result["cluster"]["engine"] != "nftables":
         raise p.ParameterError(
             "engine", result["cluster"]["engine"], "where keepalived decides who owns what it is nftables: use that"
@@ -483,6 +485,11 @@ def _apart(
             for member in now["members"]:
                 if member.get(key, "") in theirs_now:
                     raise p.ParameterError(f"members.{key}", member[key], f"{whose}; choose another")
+        mine, held = (x["failover"].get("placeholders") if x.get("failover") else None for x in (now, other))
+        if mine and mine == held:
+            raise p.ParameterError(
+                "failover.placeholders", mine, f"{whose}; choose another clusterip_cluster_first_vrid"
+            )
         theirs: list[Network] = [
             ipaddress.ip_interface(a).network for b in other["bridges"] for a in b.get("addresses", [])
         ]

@@ -16,6 +16,7 @@ def retired(previous: t.Mapping[str, t.Any], now: Data, facts: t.Mapping[str, t.
     """What was there before and is not wanted now, whole. It stays on the list until it was taken down."""
     before = previous.get("retired", {})
     gone: Data = {"clusters": _former_clusters(previous, now)}
+    gone["failover"] = {} if now.get("failover") else previous.get("failover") or before.get("failover", {})
     for kind in ("servers", "veths", "namespaces"):
         kept = {item["name"] for item in now[kind]}
         items = [*previous.get(kind, []), *before.get(kind, [])]

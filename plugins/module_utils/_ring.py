@@ -13,17 +13,18 @@ from __future__ import annotations
 import ipaddress
 import typing as t
 
-from ansible_collections.clustered.openvpn.plugins.module_utils import _cluster, _lan, _slots
+from ansible_collections.clustered.openvpn.plugins.module_utils import _claims, _cluster, _lan, _slots
 from ansible_collections.clustered.openvpn.plugins.module_utils import _params as p
 
 Data = dict[str, t.Any]
 Wanted = t.Mapping[str, t.Mapping[str, t.Any]]
 
 MAX_VRID = 255  # RFC 5798, 5.2.3
+SAME = ("nftables", "xt_cluster", "auto")  # these hash alike
 LONGEST_ADVERT = 40.95  # seconds: twelve bits of hundredths, RFC 5798, 5.2.7
 # What all hosts must be told alike: or packets would have two owners, or none.
 ALIKE = (
-    *("name", "address", "ipv6_address", "clustermac", "hash_init", "total_nodes", "hashmode", "services"),
+    *("name", "address", "ipv6_address", "clustermac", "hash_init", "total_nodes", "hashmode", "hash_as", "services"),
     *("members_max", "failover", "slots", "first_vrid", "advert_interval", "failback", "unicast"),
 )
 
@@ -32,30 +33,41 @@ def ring(wanted: Wanted, previous: t.Iterable[t.Mapping[str, t.Any]] = ()) -> Da
     """Hosts, slots and their owners, from what the hosts are told. Raises ParameterError.
 
     wanted: host -> its variables: those of ALIKE; number (0: the next free one), weight, local_nodes (buckets, without
-    failover; None: as laid out), vrrp_address, members (0: the host itself), members_max, facts (what Ansible gathered
-    of its interfaces), leaving.
+    failover; None: as laid out), vrrp_interface, vrrp_address, check (how members are asked whether they are well),
+    members (0: the host itself), members_max, facts (what Ansible gathered of its interfaces), leaving.
     A host that cannot be reached has no variables: {}. What was known of it before is taken, and if nothing was, it has
     no part yet.
     previous: the results before, as the hosts have kept them: one that was down may have an old one.
     """
     before = max(previous, key=lambda one: one.get("generation", 0), default={})
     known = before.get("hosts", {})
-    told = {host: mine for host, mine in wanted.items() if mine and not mine.get("leaving")}
+    told = {
+        host: {**mine, "hash_as": "nftables" if mine["hash_as"] in SAME else mine["hash_as"]}
+        for host, mine in wanted.items()
+        if mine and not mine.get("leaving")
+    }
     if not told:
         raise p.ParameterError("hosts", sorted(wanted), "none of them is to be part of the cluster")
     _alike(told)
     one = next(iter(told.values()))
     _checked(one)
     _not_a_hosts_own(told, one)
+    if one["failover"]:
+        _can_elect(told)
     hosts = _hosts({host: mine for host, mine in wanted.items() if host in told or (not mine and host in known)}, known)
     weights = {host: facts["weight"] for host, facts in hosts.items()}
     # Where nothing fails over, each bucket may go its own way.
     slots = one["slots"] if one["failover"] else one["total_nodes"]
+    if one["failover"] and before.get("failover") and before["slots"] != slots:
+        raise p.ParameterError(
+            "slots", slots, f"the cluster was made with {before['slots']}: keep that, or remove the cluster before"
+        )
     first = _slots.preferred(weights, slots, before.get("preferred"))
     moves = _slots.moves(before.get("preferred", {}), first)
     return {
         "generation": before.get("generation", 0) + bool(moves or hosts != known),
         "hosts": hosts,
+        "failover": one["failover"],
         "slots": slots,
         "preferred": first,
         "ranks": [hosts_of for _slot, hosts_of in sorted(_slots.ranks(weights, first).items())],
@@ -63,7 +75,8 @@ def ring(wanted: Wanted, previous: t.Iterable[t.Mapping[str, t.Any]] = ()) -> Da
             host: _members(told[host], hosts[host]["number"]) if host in told else before["members"][host]
             for host in hosts
         },
-        "claims": _claims(told, one, first),
+        "claims": _owned(told, one, first, {host: before["claims"][host] for host in hosts if host not in told}),
+        "held": {host: len(mine) for host, mine in before.get("preferred", {}).items()},
         "moves": moves,
     }
 
@@ -132,7 +145,7 @@ def _hosts(wanted: Wanted, known: t.Mapping[str, Data]) -> dict[str, Data]:
         else:
             result[host] = {"number": number, "weight": mine["weight"], "address": mine["vrrp_address"]}
     p.unique("number", (facts["number"] for facts in result.values()))
-    p.unique("vrrp_address", (facts["address"] for facts in result.values()))
+    p.unique("vrrp_address", (facts["address"] for facts in result.values() if facts["address"]))
     return result
 
 
@@ -147,8 +160,21 @@ def _members(mine: t.Mapping[str, t.Any], number: int) -> list[Data]:
     return [{"name": f"{mine['name']}{first + k}", "number": first + k, "cpus": [k % cores]} for k in range(count)]
 
 
-def _claims(told: Wanted, one: t.Mapping[str, t.Any], first: _slots.Slots) -> dict[str, list[int]]:
-    """Host -> the buckets that it is to own when all are well."""
+def _can_elect(told: Wanted) -> None:
+    for host, mine in told.items():
+        _claims.check(mine["check"])
+        if not mine["vrrp_address"]:
+            raise p.ParameterError(
+                "vrrp_interface",
+                mine["vrrp_interface"],
+                f"has no IPv4 address on {host}: name the interface that has the host's own address on the LAN",
+            )
+
+
+def _owned(
+    told: Wanted, one: t.Mapping[str, t.Any], first: _slots.Slots, away: t.Mapping[str, list[int]]
+) -> dict[str, list[int]]:
+    """Host -> the buckets that it is to own when all are well. away: those of hosts that cannot be reached."""
     total = one["total_nodes"]
     given = {host: mine["local_nodes"] for host, mine in told.items() if mine.get("local_nodes") is not None}
     if not given:
@@ -160,7 +186,8 @@ def _claims(told: Wanted, one: t.Mapping[str, t.Any], first: _slots.Slots) -> di
             "local_nodes", nodes, f"with failover, keepalived gives {host} its buckets: leave it out"
         )
     owner: dict[int, str] = {}
-    for host in told:
+    given.update(away)
+    for host in (*told, *away):
         for bucket in given.get(host, []):
             if not 1 <= bucket <= total:
                 raise p.ParameterError(
@@ -176,4 +203,4 @@ def _claims(told: Wanted, one: t.Mapping[str, t.Any], first: _slots.Slots) -> di
         raise p.ParameterError(
             "local_nodes", nobodys, "no host owns these buckets, so their clients would not be served"
         )
-    return {host: sorted(given.get(host, [])) for host in told}
+    return {host: sorted(given.get(host, [])) for host in (*told, *away)}

@@ -15,7 +15,7 @@ import sys
 import typing as t
 from dataclasses import dataclass
 
-from ansible_collections.clustered.openvpn.plugins.module_utils import _restore
+from ansible_collections.clustered.openvpn.plugins.module_utils import _failover, _restore
 from ansible_collections.clustered.openvpn.plugins.module_utils._supervisor_systemd import UNITS
 from ansible_collections.clustered.openvpn.plugins.module_utils._units import (
     CLAIMS,
@@ -87,6 +87,25 @@ def bonds_there(name: str) -> Files:
 def shared_there() -> Files:
     """Those that are on the host."""
     return read([PROGRAM, *TEXTS, *glob.glob(f"{LIBRARY}/**/*.py", recursive=True)])
+
+
+def read_by(name: str) -> dict[str, tuple[str, list[str]]]:
+    """Kind of a cluster's units that read files -> a file that is as old as the last time it did, and those files."""
+    run = f"{_failover.RUN}-{name}"
+    ring = f"{_restore.MANIFESTS}/{name}.ring"
+    program = glob.glob(f"{LIBRARY}/**/*.py", recursive=True)
+    return {
+        "claims": (f"{run}/{_failover.LOADED}", [f"{_restore.MANIFESTS}/{name}.json", *program]),
+        "vrrp": (f"{run}/elected", [f"{ring}/keepalived.conf", f"{ring}/vrrp.nft"]),
+    }
+
+
+def outdated(reading: tuple[str, list[str]]) -> bool:
+    """Whether any of the files is newer than what was read. So a run that ended in between is completed by the next."""
+    stamp, paths = reading
+    if not os.path.exists(stamp):
+        return True
+    return any(os.path.exists(path) and os.stat(path).st_mtime_ns > os.stat(stamp).st_mtime_ns for path in paths)
 
 
 def read(paths: t.Iterable[str]) -> Files:

@@ -117,13 +117,15 @@ ReloadPropagatedFrom=nftables.service
 Type=notify
 NotifyAccess=all
 ExecStartPre={PROGRAM} release %i
+ExecStartPre=/usr/bin/touch /run/clustered-openvpn-claims-%i/elected
 ExecStartPre=/usr/sbin/nft -f /etc/clustered-openvpn/%i.ring/vrrp.nft
 ExecStart=/usr/sbin/keepalived --dont-fork --log-console --vrrp \
  --use-file=/etc/clustered-openvpn/%i.ring/keepalived.conf \
  --pid=/run/clustered-openvpn-claims-%i/keepalived.pid --vrrp_pid=/run/clustered-openvpn-claims-%i/vrrp.pid
+ExecReload=/usr/bin/touch /run/clustered-openvpn-claims-%i/elected
 ExecReload=/usr/sbin/nft -f /etc/clustered-openvpn/%i.ring/vrrp.nft
 ExecReload=/bin/kill -HUP $MAINPID
-ExecStopPost={PROGRAM} release %i
+ExecStopPost=-{PROGRAM} release %i
 ExecStopPost=-/usr/sbin/nft delete table ip clustered_openvpn_%i.vrrp
 Restart=always
 RestartSec=1s

@@ -32,10 +32,7 @@ options:
         host for slots of buckets, and the former gives these to the members that are well.
       - The latter takes C(keepalived.conf) and C(vrrp.nft) in C(/etc/clustered-openvpn/NAME.ring). The role
         C(clusterip_cluster) keeps these files.
-    type: bool
-    default: false
-  reload:
-    description: Whether the desired state is another than it was, so that the unit of the claims has to read it.
+      - Both are reloaded when their files are newer than what they have read.
     type: bool
     default: false
   state:
@@ -93,7 +90,6 @@ ARGUMENT_SPEC = {
     "name": {"type": "str", "required": True},
     "units": {"type": "list", "elements": "str", "default": []},
     "failover": {"type": "bool", "default": False},
-    "reload": {"type": "bool", "default": False},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
 }
 
@@ -146,7 +142,7 @@ class Service:
         if not self._check_mode:
             _supervisor.run(["systemctl", *words], 300)
 
-    def present(self, units: list, failover: bool, reload: bool) -> None:
+    def present(self, units: list, failover: bool) -> None:
         """The unit first and running: instances that are tied to one that is not would be stopped."""
         renewed = self.files(_service.shared(), _service.shared_there())
         shown = self.shown()
@@ -155,16 +151,19 @@ class Service:
         if shown.get("ActiveState") != "active" or shown.get("UnitFileState") != "enabled":
             self.systemctl("enable", "--now", self.unit)
         self.files(_service.bonds(self._name, units, failover), _service.bonds_there(self._name))
-        self.claims(failover, renewed or reload)
+        self.claims(failover, renewed)
 
     def claims(self, wanted: bool, renewed: bool) -> None:
         """The units of claims and election, which end together. A new program takes over where the old one was."""
+        read = _service.read_by(self._name)
         claims, election = (f"clustered-openvpn-{kind}@{self._name}" for kind in ("claims", "vrrp"))
         active = [self.shown(unit).get("ActiveState") == "active" for unit in (claims, election)]
         if not wanted and active[0]:
             self.systemctl("stop", claims)
-        if wanted and active[0] and renewed:
+        if wanted and active[0] and (renewed or _service.outdated(read["claims"])):
             self.systemctl("reload", claims)
+        if wanted and active[1] and _service.outdated(read["vrrp"]):
+            self.systemctl("reload", election)
         if wanted and not all(active):
             self.systemctl("start", claims, election)
 
@@ -195,7 +194,7 @@ def main() -> None:
         units = [unit_name(unit) for unit in module.params["units"]]
         p.unique("units", units)
         if module.params["state"] == "present":
-            service.present(units, module.params["failover"], module.params["reload"])
+            service.present(units, module.params["failover"])
         else:
             service.absent(others(module.params["name"]))
     except (p.ParameterError, _supervisor.SupervisorError, OSError) as exc:

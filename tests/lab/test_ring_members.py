@@ -15,7 +15,7 @@ import typing as t
 
 import pytest
 from cluster import ADDRESS, PORTS, say, wait_until
-from ring import NET, WEB, Capture, Ring, bucket_of
+from ring import NET, TABLE, WEB, Capture, Ring, bucket_of
 
 from ansible_collections.clustered.openvpn.plugins.module_utils import _openvpn
 
@@ -190,6 +190,10 @@ def test_what_a_member_cannot_serve_goes_to_the_other_on_its_host_first(ring: Ri
     ring.run_on("h1", "systemctl stop web@vpn2")
     wait_until(lambda: set(ring.wait_until_owned(5).values()) == {"h2", "h3"}, 10, "the others have it")
     ring.run_on("h1", "systemctl start web@vpn1 web@vpn2")
+    # And so does all of a host's whose tables are gone for good.
+    ring.run_on("h3", f"nft delete table netdev {TABLE}")
+    wait_until(lambda: set(ring.wait_until_owned(10).values()) <= {"h1", "h2"}, 10, "the others have it")
+    ring.run_on("h3", "systemctl reload clustered-openvpn@vpn")
     status, said = ring.play("rebalance.yml")
     assert status == 0, said[-6000:]
     assert wait_until_well(ring) == before
@@ -214,8 +218,11 @@ def test_a_fourth_host_takes_few_slots_and_the_plan_says_so(ring: Ring, capsys: 
     told = sum(map(len, planned.values()))
     say(capsys, f"a fourth host: {len(moved) // 4} slots moved, {told} were announced: {planned}")
     assert told == 16
+    # As a run leaves it that ends before the election has read its configuration.
+    ring.run_on("h1", "touch /etc/clustered-openvpn/vpn.ring/keepalived.conf")
     status, said = ring.play()
-    assert ring.changed(said) == dict.fromkeys(ring.hosts, 0)
+    assert status == 0, said[-6000:]
+    assert ring.changed(said) == {**dict.fromkeys(ring.hosts, 0), "h1": 1}
 
 
 class Visitors(threading.Thread):
@@ -280,3 +287,20 @@ def test_hosts_may_speak_to_each_other_one_by_one(ring: Ring) -> None:
     assert {number: host for number, host in after.items() if before[number] != "h4"} == {
         number: host for number, host in before.items() if host != "h4"
     }
+
+
+def test_without_failover_buckets_are_as_laid_out(ring: Ring) -> None:
+    ring.enlist("h1", "h2", "h3")
+    status, said = ring.play(clusterip_cluster_failover=False)
+    assert status == 0, said[-6000:]
+    owners = members_of(ring)
+    assert sorted(owners) == list(range(1, 257))
+    assert set(owners.values()) == {member for host in ring.hosts for member in MEMBERS[host]}
+    for host in ring.hosts:
+        left = ring.run_on(
+            host, "nft list tables; ip addr show lo; ls /etc/clustered-openvpn/vpn.ring; systemctl --plain list-units"
+        )
+        assert "vrrp" not in left
+        assert "127.64." not in left
+        assert "keepalived" not in left
+    assert all(ring.get(source) == owners[bucket_of(source)] for source in ring.sources[:40])

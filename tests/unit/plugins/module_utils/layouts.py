@@ -15,12 +15,23 @@ from ansible_collections.clustered.openvpn.plugins.module_utils import _layout
 UDP = {"name": "udp", "protocol": "udp", "port": 1194, "pool": "10.8.0.0/16"}
 TCP = {"name": "tcp", "protocol": "tcp", "port": 443, "pool": "10.9.0.0/16"}
 NOTHING = {"clusters": [], "servers": [], "in_the_way": [], "veths": [], "namespaces": [], "bridges": []}
-NOTHING |= {"former_bridges": [], "nics": [], "left": []}
+NOTHING |= {"former_bridges": [], "nics": [], "left": [], "failover": {}}
 
 INTERNAL_IPV6 = "fd9b:6c1e:4f02::/64"
 UDP_IPV6 = {**UDP, "pool_ipv6": "fd12:3456:789a::/56"}
 TCP_IPV6 = {**TCP, "pool_ipv6": "fd12:3456:789a:100::/56"}
 SIX = {"ipv6_address": "2001:db8::10", "instances": [UDP_IPV6, TCP_IPV6]}
+
+FAILOVER = {
+    "placeholders": "127.64.1.0/24",
+    "slots": 64,
+    "linger": 0.1,
+    "command": [],
+    "interval": 0.5,
+    "timeout": 0.8,
+    "fall": 2,
+    "rise": 2,
+}
 
 LAN = {
     "interfaces": ["lo", "eth0", "br0"],

@@ -19,6 +19,7 @@ from ansible_collections.clustered.openvpn.plugins.module_utils._params import P
 from ansible_collections.clustered.openvpn.plugins.module_utils._topology import namespaces_from, veths_from
 from ansible_collections.clustered.openvpn.tests.unit.plugins.module_utils.layouts import (
     ADDRESS_IPV6,
+    FAILOVER,
     INSTANCES,
     INTERNAL_IPV6,
     MEMBERS,
@@ -243,7 +244,8 @@ def test_macs_are_stable_unicast_and_differ_by_cluster_and_member():
             {"engine": "clusterip", "total_nodes": 16},
             "distribution: 'steer': with clusterip each node decides by itself",
         ),
-        ({"engine": "xt_cluster", "failover": {"slots": 64}}, "engine: 'xt_cluster': where keepalived decides"),
+        ({"engine": "xt_cluster", "failover": FAILOVER}, "engine: 'xt_cluster': where keepalived decides"),
+        ({"failover": {**FAILOVER, "command": "true"}}, "check_command: 'true': give a list"),
         ({"hash_as": "clusterip", "ipv6_address": "2001:db8::10"}, "hash_as: 'clusterip': knows IPv4 only"),
     ],
 )
@@ -266,10 +268,11 @@ def test_refused_with_parameter_value_and_remedy(changes, message):
             {"name": "two", "instances": [{**UDP, "pool": "10.9.0.0/16", "pool_ipv6": "fd12:3456:789a::/64"}]},
             "instances[udp].pool_ipv6: 'fd12:3456:789a::/64'",
         ),
+        ({"name": "two", "failover": FAILOVER}, "failover.placeholders: '127.64.1.0/24'"),
     ],
 )
 def test_two_clusters_of_a_host_share_nothing(change, parameter):
-    one = layout(members=members(1, 2), instances=[UDP_IPV6], ipv6_address="2001:db8::10")
+    one = layout(members=members(1, 2), instances=[UDP_IPV6], ipv6_address="2001:db8::10", failover=FAILOVER)
     apart = {
         "address": "192.0.2.11",
         "ipv6_address": "2001:db8::11",

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from ansible_collections.clustered.openvpn.tests.unit.plugins.module_utils.layouts import (
     BRIDGED,
+    FAILOVER,
     INSTANCES,
     LAN,
     MEMBERS,
@@ -156,3 +157,12 @@ def test_members_that_were_about_to_leave_a_bridge_leave_it_with_the_others():
     (former,) = routed["retired"]["former_bridges"]
     assert former["ports"] == ["ve-vpn1", "ve-vpn2", "ve-vpn3"]
     assert layout(routed, size=2)["retired"]["former_bridges"] == [former]
+
+
+def test_an_election_that_is_wanted_no_more_is_to_be_ended():
+    first = layout(members=members(1), failover=FAILOVER)
+    second = layout(first, members=members(1))
+    assert first["retired"]["failover"] == {}
+    assert second["retired"]["failover"] == FAILOVER
+    assert layout(second, members=members(1))["retired"]["failover"] == FAILOVER, "until it has been"
+    assert layout(second, members=members(1), failover=FAILOVER)["retired"]["failover"] == {}

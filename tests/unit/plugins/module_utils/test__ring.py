@@ -9,6 +9,8 @@ import pytest
 from ansible_collections.clustered.openvpn.plugins.module_utils._params import ParameterError
 from ansible_collections.clustered.openvpn.plugins.module_utils._ring import ring
 
+CHECK = {"command": [], "interval": 0.5, "timeout": 0.8, "fall": 2, "rise": 2}
+
 
 def told(host, **changes):
     return {
@@ -19,6 +21,7 @@ def told(host, **changes):
         "hash_init": 0,
         "total_nodes": 256,
         "hashmode": "sourceip",
+        "hash_as": "nftables",
         "services": [],
         "failover": True,
         "slots": 64,
@@ -29,7 +32,9 @@ def told(host, **changes):
         "weight": 1,
         "number": 0,
         "local_nodes": None,
+        "vrrp_interface": "eth0",
         "vrrp_address": f"192.0.2.{host}",
+        "check": CHECK,
         "members": 0,
         "members_max": 16,
         "facts": {
@@ -68,7 +73,7 @@ def test_the_same_again_moves_nothing():
 def test_a_host_that_is_down_stays_what_it_was():
     before = ring(three())
     after = ring({**three(), "h2": {}}, [before])
-    assert after == {**before, "moves": {}}
+    assert after == {**before, "moves": {}, "held": {"h1": 22, "h2": 21, "h3": 21}}
 
 
 def test_a_host_that_was_never_seen_has_no_part_yet():
@@ -103,6 +108,27 @@ def test_members_have_numbers_of_their_own():
     assert made["members"]["h1"][1] == {"name": "vpn2", "number": 2, "cpus": [1]}
 
 
+def test_engines_that_hash_alike_are_alike():
+    hosts = {**three(), "h2": told(2, hash_as="xt_cluster")}
+    assert ring(hosts) == ring(three())
+
+
+def test_buckets_of_a_host_that_is_down_are_its_own_still():
+    hosts = {
+        "h1": told(1, failover=False, slots=1, total_nodes=4, local_nodes=[1, 3], vrrp_address=""),
+        "h2": told(2, failover=False, slots=1, total_nodes=4, local_nodes=[2, 4], vrrp_address=""),
+    }
+    before = ring(hosts)
+    assert ring({**hosts, "h2": {}}, [before])["claims"] == before["claims"]
+
+
+def test_slots_stay_as_many_as_they_are():
+    before = ring(three())
+    with pytest.raises(ParameterError, match=r"^slots: 32: the cluster was made with 64"):
+        ring(three(slots=32), [before])
+    assert ring(three(failover=False), [before])["slots"] == 256
+
+
 def test_buckets_can_be_said_without_failover():
     hosts = {
         "h1": told(1, failover=False, slots=1, total_nodes=4, local_nodes=[1, 3]),
@@ -121,6 +147,12 @@ def test_buckets_can_be_said_without_failover():
         ({"vrrp_address": "192.0.2.1"}, r"vrrp_address: '192.0.2.1': named twice"),
         ({"members": 17}, r"members: 17: 0, for the host itself, up to 16"),
         ({"local_nodes": [1]}, r"local_nodes: \[1\]: with failover"),
+        ({"hash_as": "clusterip"}, r"hash_as: 'clusterip': this is what h2 is told, h1 'nftables'"),
+        ({"vrrp_address": ""}, r"vrrp_interface: 'eth0': has no IPv4 address on h2"),
+        ({"check": {**CHECK, "command": "nc -z"}}, r"check_command: 'nc -z': give a list"),
+        ({"check": {**CHECK, "command": ["nc", 80]}}, r"check_command: \['nc', 80\]: give a list"),
+        ({"check": {**CHECK, "fall": 0}}, r"check_fall: 0: checks in a row, 1 at least"),
+        ({"check": {**CHECK, "timeout": 0}}, r"check_timeout: 0: seconds, above 0"),
     ],
 )
 def test_one_host_is_told_something_else(changes, message):
