@@ -126,15 +126,20 @@ class Watch(threading.Thread):
 
     def run(self) -> None:
         """Until the process ends."""
-        in_a_row = 0
+        in_a_row, said = 0, ""
         while True:
             began = time.monotonic()
             trouble = self._trouble()
             in_a_row = in_a_row + 1 if bool(trouble) == self.well else 0
             if in_a_row >= (self._failover.fall if self.well else self._failover.rise):
                 self.well, in_a_row = not self.well, 0
-                _say(f"{self.member.name} is well" if self.well else f"{self.member.name} is not well: {trouble}")
                 os.write(self._changed, b".")
+                if self.well:
+                    _say(f"{self.member.name} is well")
+                    said = ""
+            if not self.well and trouble not in ("", said):
+                _say(f"{self.member.name} is not well: {trouble}")
+                said = trouble
             time.sleep(max(0.0, began + self._failover.interval - time.monotonic()))
 
     def _trouble(self) -> str:

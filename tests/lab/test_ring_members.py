@@ -86,7 +86,7 @@ def members_of(ring: Ring) -> dict[int, str]:
     found: dict[int, str] = {}
     for host, claims in ring.claims().items():
         layout = json.loads(ring.run_on(host, "cat /etc/clustered-openvpn/vpn.json"))
-        names = {node["mac"]: node["netns"] for node in layout["cluster"]["nodes"]}
+        names = {node["mac"]: node["netns"] for node in layout["nodes"]}
         for number, mac in claims.items():
             assert number not in found, f"{number}: {found[number]} and {names[mac]}"
             found[number] = names[mac]

@@ -309,7 +309,8 @@ def _services(cluster: Cluster) -> Table:
         rules.append(Rule(f"{_to(cluster)} frag frag-off != 0 accept", "fragments, of which the first was judged"))
         if cluster.uplink == "local":
             rules.append(Rule(f"{_to(cluster)} {_DISCOVERY} accept", "who has it, and who its neighbours are"))
-    rules.append(Rule(f"{_to(cluster)} drop", "nobody answers for anything else"))
+    # But what a member says to itself: who asks whether a service is well asks it at its address.
+    rules.append(Rule(f'iifname != "lo" {_to(cluster)} drop', "nobody answers for anything else"))
     chain = Chain("filter hook input priority filter", tuple(rules))
     return Table(_family(cluster), cluster.table, {"service": chain})
 
