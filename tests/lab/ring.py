@@ -30,6 +30,7 @@ WEB = 80
 ETH_P_ALL = 3
 TOTAL = 256
 TABLE = "clustered_openvpn_vpn"
+UNITS = "clustered-openvpn-vrrp@vpn clustered-openvpn-claims@vpn"
 # What a web server says is the name of its host.
 SERVE = (
     "hostname >/var/www/html/index.html && rm -f /var/www/html/index.nginx-debian.html"

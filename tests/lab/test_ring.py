@@ -13,12 +13,11 @@ import typing as t
 
 import pytest
 from cluster import ADDRESS, PORTS, say, wait_until
-from ring import WEB, Capture, Ring, Sampler, bucket_of
+from ring import UNITS, WEB, Capture, Ring, Sampler, bucket_of
 
 from ansible_collections.clustered.openvpn.plugins.module_utils import _openvpn
 
 LOST, KEPT = 5, 20  # clients that are looked at
-UNITS = "clustered-openvpn-vrrp@vpn clustered-openvpn-claims@vpn"
 
 
 # Variable -> what all are told, and what h2 is.
