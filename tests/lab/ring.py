@@ -59,8 +59,7 @@ class Ring(Hosts):
         # Until all hosts have packages and certificates; that takes most of a run's time.
         self._new = True
         self.sources = [f"{NET}.{number}" for number in range(1, 201)]
-        for source in self.sources:
-            self.clients[0].run("ip", "addr", "add", f"{source}/32", "dev", "lo")
+        self.clients[0].run("sh", "-c", "".join(f"ip addr add {source}/32 dev lo; " for source in self.sources))
         for host in self.hosts:
             self.run_on(host, SERVE)
 
