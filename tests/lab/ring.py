@@ -30,7 +30,7 @@ WEB = 80
 ETH_P_ALL = 3
 TOTAL = 256
 TABLE = "clustered_openvpn_vpn"
-UNITS = "clustered-openvpn-vrrp@vpn clustered-openvpn-claims@vpn"
+UNITS = ("clustered-openvpn-vrrp@vpn", "clustered-openvpn-claims@vpn")
 # What a web server says is the name of its host.
 SERVE = (
     "hostname >/var/www/html/index.html && rm -f /var/www/html/index.nginx-debian.html"
@@ -94,6 +94,11 @@ class Ring(Hosts):
     def changed(self, output: str) -> dict[str, int]:
         """What a playbook says that it changed, by host."""
         return {host: int(count) for host, count in re.findall(r"^(h\d+) .*changed=(\d+) ", output, re.M)}
+
+    def wait_until_active(self, host: str, *units: str) -> None:
+        """Until units of a host are."""
+        show = f"systemctl show --property ActiveState --value {' '.join(units)}"
+        wait_until(lambda: set(self.run_on(host, show).split()) == {"active"}, 30, f"{units} are active on {host}")
 
     # --- who owns what --------------------------------------------------------------------------------------------
 

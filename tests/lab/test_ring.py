@@ -153,9 +153,7 @@ def nothing(ring: Ring, host: str) -> None:
 
 def power_on(ring: Ring, host: str) -> None:
     ring.tool("reboot", host)
-    wait_until(
-        lambda: ring.run_on(host, "systemctl show --property ActiveState --value nginx") == "active", 30, "nginx"
-    )
+    ring.wait_until_active(host, "nginx")
     ring.run_on(host, "ip route replace 198.18.0.0/24 via 203.0.113.101")
 
 
@@ -213,7 +211,7 @@ def test_others_take_over(
             number: host for number, host in before.items() if host != victim
         }
     cure(ring, victim)
-    wait_until(lambda: ring.run_on(victim, f"systemctl is-active {UNITS}").split() == ["active"] * 2, 20, "its units")
+    ring.wait_until_active(victim, *UNITS)
     ring.wait_until_owned(10)
 
 
@@ -226,7 +224,7 @@ def test_a_run_while_a_host_is_down_moves_nothing(ring: Ring) -> None:
     assert ring.wait_until_owned(1) == before
     with Capture(ring) as capture:
         power_on(ring, "h2")
-        wait_until(lambda: ring.run_on("h2", f"systemctl is-active {UNITS}").split() == ["active"] * 2, 20, "its units")
+        ring.wait_until_active("h2", *UNITS)
         for source in ring.sources[:40]:
             assert ring.get(source) == before[bucket_of(source)]
         said_by_h2 = [key for key, macs in capture.answers().items() if "02:00:cb:00:71:02" in macs]
