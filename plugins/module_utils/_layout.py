@@ -74,6 +74,8 @@ def layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None
     Raises ParameterError.
     """
     name = cluster_name("name", wanted["name"])
+    if previous and "bundles" in previous:
+        raise p.ParameterError("name", name, "a bundle of this host is called like this; choose another name")
     addresses = _service_addresses(wanted)
     address = t.cast(ipaddress.IPv4Address, addresses[0][1])
     clustermac = p.mac("clustermac", wanted.get("clustermac") or None, multicast=True)
@@ -136,7 +138,9 @@ def layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None
         "push": [_pushed(ipaddress.IPv4Network(i["pool"])) for i in instances]
         + ([_pushed(ipaddress.IPv4Network(place.families[0].host))] if place.uplink == "routed" else []),
     }
-    _apart(result, place, addresses, networks, wanted.get("others") or [])
+    # What overlaps a bundle may go all the same: it removes nothing that a bundle has.
+    others = [other for other in wanted.get("others") or [] if "cluster" in other or not wanted.get("leaving")]
+    _apart(result, place, addresses, networks, others)
     if not wanted.get("leaving"):
         _refuse(result)
     result["retired"] = retired(previous, result, wanted.get("facts") or {})
@@ -468,11 +472,11 @@ def _pushed_ipv6(place: Lan, instances: list[Data]) -> list[str]:
 def _apart(
     now: Data, place: Lan, addresses: Addresses, networks: Networks, others: t.Iterable[t.Mapping[str, t.Any]]
 ) -> None:
-    """Refuse what another cluster of the host has already."""
+    """Refuse what another cluster of the host has already, or a bundle of tunnels."""
     for other in others:
         if other["name"] == now["name"]:
             continue
-        whose = f"the cluster {other['name']} of this host has it"
+        whose = f"the {'bundle' if 'bundles' in other else 'cluster'} {other['name']} of this host has it"
         for parameter, address in addresses:
             if str(address) in {one["address"] for one in addresses_of(other)}:
                 raise p.ParameterError(parameter, str(address), f"{whose}; choose another")
@@ -495,6 +499,8 @@ def _apart(
         ]
         slices = [s[key] for s in other["servers"] for key in ("network", "network_ipv6") if key in s]
         theirs += [ipaddress.ip_network(one) for one in slices]
+        bundles = [b for b in other.get("bundles", []) if not b["netns"]]
+        theirs += [ipaddress.ip_network(one) for b in bundles for one in [*b["networks"], *b["addresses"]]]
         for parameter, net in networks:
             for their in theirs:
                 if net.overlaps(their):

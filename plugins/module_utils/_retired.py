@@ -103,5 +103,7 @@ def _still_joined(
 
 
 def addresses_of(some: t.Mapping[str, t.Any]) -> list[Data]:
-    """The service addresses of a layout, which may be older than IPv6."""
+    """The service addresses of a layout, which may be older than IPv6, or a bundle's, which has none."""
+    if "cluster" not in some:
+        return []
     return some.get("addresses") or [{"address": some["cluster"]["address"]}]

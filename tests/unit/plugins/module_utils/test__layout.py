@@ -17,6 +17,7 @@ from ansible_collections.clustered.openvpn.plugins.module_utils._bridges import 
 from ansible_collections.clustered.openvpn.plugins.module_utils._cluster import cluster_from
 from ansible_collections.clustered.openvpn.plugins.module_utils._params import ParameterError
 from ansible_collections.clustered.openvpn.plugins.module_utils._topology import namespaces_from, veths_from
+from ansible_collections.clustered.openvpn.tests.unit.plugins.module_utils import test__bundle_layout as bundles
 from ansible_collections.clustered.openvpn.tests.unit.plugins.module_utils.layouts import (
     ADDRESS_IPV6,
     FAILOVER,
@@ -284,3 +285,21 @@ def test_two_clusters_of_a_host_share_nothing(change, parameter):
     assert layout(others=[one], name="two", **apart)
     with pytest.raises(ParameterError, match=re.escape(parameter) + ".*the cluster vpn of this host has it"):
         layout(others=[one], **{**apart, **change})
+
+
+def test_a_cluster_is_laid_out_beside_a_bundle():
+    bundle = json.loads(json.dumps(bundles.lay_out()))
+    assert layout(others=[bundle]) == layout()
+
+
+@pytest.mark.parametrize("network", ["192.168.2.0/25", "10.255.252.0/24", "10.255.252.0/25"])
+def test_a_cluster_shares_no_network_with_a_bundle(network):
+    with pytest.raises(ParameterError, match="the bundle site of this host has it"):
+        layout(others=[bundles.lay_out()], internal_network=network)
+    assert layout(others=[bundles.lay_out(netns="elsewhere")], internal_network=network)
+    assert layout(others=[bundles.lay_out()], internal_network=network, leaving=True)
+
+
+def test_the_name_of_a_bundle_is_refused():
+    with pytest.raises(ParameterError, match="name: 'site': a bundle of this host"):
+        layout(bundles.lay_out(), name="site")
