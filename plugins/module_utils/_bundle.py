@@ -215,7 +215,7 @@ def _within(parameter: str, value: int, lowest: int, highest: int) -> int:
 def _rate(parameter: str, value: float) -> int:
     if value and not 0.1 <= value <= RATE_MAX:
         raise p.ParameterError(parameter, value, f"give Mbit/s from 0.1 to {RATE_MAX:g}, or 0 for no limit")
-    return int(value * 1_000_000)
+    return round(value * 125_000) * 8  # tc counts bytes
 
 
 def _timeout(value: float) -> float:

@@ -138,6 +138,13 @@ def test_what_cannot_be_is_refused_with_words(given, said):
     assert said in str(refused.value)
 
 
+@pytest.mark.parametrize("rate", [0.1, 0.7, 33.3, 66.6, 123.457, 99_999.9])
+def test_a_rate_is_one_that_tc_can_hold(rate):
+    (made,) = bundle(1, tunnels=[tunnel(1, rate=rate)]).tunnels
+    assert made.rate % 8 == 0
+    assert made.rate == pytest.approx(rate * 1_000_000, abs=8)
+
+
 def test_a_common_source_needs_an_address():
     made = replace(bundle(1), snat="common", addresses=())
     with pytest.raises(ParameterError, match="snat"):
