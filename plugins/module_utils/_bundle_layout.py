@@ -93,11 +93,18 @@ def layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None
 def draining(result: t.Mapping[str, t.Any]) -> Data:
     """The bundle with the tunnels that are to go, which get no more packets."""
     (bundle,) = result["bundles"]
-    leaving = [{**one, "weight": 0} for one in result["retired"] if one["drained"]]
-    return {
-        **bundle,
-        "tunnels": [*bundle["tunnels"], *({k: v for k, v in x.items() if k != "drained"} for x in leaving)],
-    }
+    # The end may have an address of one family only by now.
+    families = {_bundle.family(one) for one in bundle["addresses"]}
+    leaving = [
+        {
+            **{key: value for key, value in one.items() if key != "drained"},
+            "addresses": [pair for pair in one["addresses"] if _bundle.family(pair["local"]) in families],
+            "weight": 0,
+        }
+        for one in result["retired"]
+        if one["drained"]
+    ]
+    return {**bundle, "tunnels": [*bundle["tunnels"], *leaving]}
 
 
 def _outer(end: t.Mapping[str, t.Any]) -> ipaddress.IPv4Address | ipaddress.IPv6Address:

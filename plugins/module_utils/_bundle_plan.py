@@ -109,6 +109,7 @@ def wanted_rules(bundle: Bundle) -> list[RoutingRule]:
         RoutingRule(one, bundle.rule_priority, tunnel.mark, tunnel.mark)
         for tunnel in bundle.tunnels
         for one in bundle.families
+        if tunnel.pair(one)
     ]
 
 
@@ -120,7 +121,8 @@ def wanted_routes(bundle: Bundle) -> dict[RouteKey, MultiRoute]:
         legs = [(pair.peer, tunnel.device, 1) for tunnel in bundle.tunnels for pair in [tunnel.pair(one)] if pair]
         for tunnel in bundle.tunnels:
             own = [leg for leg in legs if leg[1] == tunnel.device]
-            routes[one, tunnel.mark, ANYWHERE[one]] = MultiRoute(frozenset(own))
+            if own:  # a tunnel that is about to go may be older than IPv6
+                routes[one, tunnel.mark, ANYWHERE[one]] = MultiRoute(frozenset(own))
         source = next((address for address in bundle.addresses if _bundle.family(address) == one), None)
         for network in bundle.of_family(one):
             routes[one, MAIN, network] = MultiRoute(

@@ -10,7 +10,10 @@ import json
 import pytest
 
 from ansible_collections.clustered.openvpn.plugins.module_utils import _bundle_layout as layout_of
+from ansible_collections.clustered.openvpn.plugins.module_utils._bundle import bundle_from
+from ansible_collections.clustered.openvpn.plugins.module_utils._bundle_plan import plan
 from ansible_collections.clustered.openvpn.plugins.module_utils._params import ParameterError
+from ansible_collections.clustered.openvpn.plugins.module_utils._routing import Seen
 
 ENDS = [
     {"name": "left", "address": "203.0.113.1", "networks": ["192.168.1.0/24"]},
@@ -91,6 +94,20 @@ def test_a_tunnel_less_is_drained_and_then_goes():
     drained = layout_of.draining(after)["tunnels"]
     assert [(x["number"], x["weight"]) for x in drained] == [(1, 1), (2, 1), (3, 1), (4, 0)]
     assert after["gone"] == [{"name": "site-4", "netns": ""}]
+
+
+ENDS_IPV6 = [{**ENDS[0], "networks": ["192.168.1.0/24", "fd01:1::/64"]}, ENDS[1]]
+
+
+@pytest.mark.parametrize("snat", ["none", "common", "tunnel"])
+@pytest.mark.parametrize(("before", "after"), [(ENDS, ENDS_IPV6), (ENDS_IPV6, ENDS)], ids=["comes", "goes"])
+def test_ipv6_may_come_and_go_with_a_tunnel(before, after, snat):
+    now = lay_out(settled(lay_out(ends=before, end=1)), ends=after, end=1, tunnels=3, snat=snat)
+    bundle = bundle_from(layout_of.draining(now))
+    assert [tunnel.number for tunnel in bundle.tunnels] == [1, 2, 3, 4]
+    texts = [step.text for step in plan(bundle, Seen(), {}, None) if step.op == "ip"]
+    assert [text for text in texts if " route " in text and " dev " not in text] == []
+    assert [text for text in texts if text.startswith("ip -6") and "1198" in text] == []
 
 
 def test_a_run_that_was_killed_is_completed():
