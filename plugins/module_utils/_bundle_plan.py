@@ -51,7 +51,7 @@ def plan(bundle: Bundle, seen: Seen, before: t.Mapping[str, str], listing: Listi
     steps += _own_addresses(bundle, seen)
     lost = _losing_routes(bundle, seen)
     steps += [
-        _route(bundle, key, route)
+        _route(bundle, key, route, "replace" if key in seen.routes else "add")
         for key, route in routes.items()
         if seen.routes.get(key) != route or any(device in lost for _via, device, _weight in route.legs)
     ]
@@ -88,7 +88,7 @@ def missing_devices(bundle: Bundle, seen: Seen) -> list[str]:
 
 
 def refuse_others(bundle: Bundle, seen: Seen) -> None:
-    """Refuse names and numbers that somebody else has."""
+    """Refuse names, numbers and routes that somebody else has."""
     for i, tunnel in enumerate(bundle.tunnels):
         there = seen.devices.get(tunnel.device)
         if there and there.alias != bundle.alias:
@@ -100,6 +100,14 @@ def refuse_others(bundle: Bundle, seen: Seen) -> None:
         if number in marks and not {device for _via, device, _weight in route.legs} <= ours:
             raise ParameterError(
                 f"tunnels[{marks[number]}].mark", number, "another bundle has this number; choose another first mark"
+            )
+    for i, network in enumerate(bundle.networks):
+        there_is = seen.routes.get((_bundle.family(network), MAIN, network), MultiRoute(frozenset()))
+        if network in seen.others or not {device for _via, device, _weight in there_is.legs} <= ours:
+            raise ParameterError(
+                f"networks[{i}]",
+                network,
+                "the host has a route to it, not this bundle's; remove that, or leave this out",
             )
 
 
@@ -230,10 +238,10 @@ def _dead_rules(bundle: Bundle, seen: Seen, devices: t.Collection[str]) -> list[
     ]
 
 
-def _route(bundle: Bundle, key: RouteKey, route: MultiRoute) -> Step:
+def _route(bundle: Bundle, key: RouteKey, route: MultiRoute, verb: str) -> Step:
     one, number, dst = key
     legs = sorted(route.legs, key=lambda leg: leg[1])
-    words = [FAMILIES[one], "route", "replace", dst, *([] if number == MAIN else ["table", str(number)])]
+    words = [FAMILIES[one], "route", verb, dst, *([] if number == MAIN else ["table", str(number)])]
     words += ["proto", PROTOCOL, *(["src", route.src] if route.src else [])]
     words += ["reordering", str(route.reordering)] if route.reordering else []
     words += ["congctl", route.congestion_control] if route.congestion_control else []

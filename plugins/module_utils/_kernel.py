@@ -172,11 +172,14 @@ class Kernel:
         known = frozenset(family for family in families if _nft.has_family(family))
         return Host(os.uname().release, known, _iptables.has_clusterip())
 
-    def routing(self, netns: str) -> _routing.Seen:
-        """tun devices, routing rules and routes of our protocol in a namespace; nothing, if it does not exist."""
+    def routing(self, netns: str, networks: t.Iterable[str] = ()) -> _routing.Seen:
+        """tun devices, routing rules and routes of our protocol in a namespace; nothing, if it does not exist.
+
+        C(networks): besides, whether others have routes to these.
+        """
         try:
             with self.within(netns):
-                return _routing.observe()
+                return _routing.observe(networks)
         except FileNotFoundError:
             return _routing.Seen()
 

@@ -113,8 +113,8 @@ class EmptyKernel(Kernel):
         del args, kwargs
         return dict.fromkeys(keys)
 
-    def routing(self, netns: str) -> Seen:
-        del netns
+    def routing(self, netns: str, networks: t.Iterable[str] = ()) -> Seen:
+        del netns, networks
         return Seen()
 
     def list_tables(self) -> list[tuple[str, str]]:

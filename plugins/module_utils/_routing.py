@@ -60,15 +60,19 @@ class MultiRoute:
 
 @dataclass(frozen=True)
 class Seen:
-    """What there is. C(routes): (family, table, destination) -> route; of our protocol, as are the rules."""
+    """What there is. C(routes): (family, table, destination) -> route; of our protocol, as are the rules.
+
+    C(others): destinations asked for that somebody else has a route to, in the place that ours would have.
+    """
 
     devices: t.Mapping[str, Device] = field(default_factory=dict)
     rules: frozenset[RoutingRule] = frozenset()
     routes: t.Mapping[tuple[str, int, str], MultiRoute] = field(default_factory=dict)
+    others: frozenset[str] = frozenset()
 
 
-def observe() -> Seen:
-    """Look at the namespace that the caller is in."""
+def observe(networks: t.Iterable[str] = ()) -> Seen:
+    """Look at the namespace that the caller is in; C(networks): at whose routes to these, too."""
     limits = {
         one["dev"]: one for one in _parsed(_iproute.run(["-json", "qdisc", "show"], "tc")) if one["kind"] == "tbf"
     }
@@ -79,7 +83,16 @@ def observe() -> Seen:
         rules.update(_rule(family, one) for one in _asked(option, "rule", "show") if _is_ours(one))
         for one in _asked(option, "-details", "route", "show", "table", "all", "proto", PROTOCOL):
             routes.update([_route(family, one)])
-    return Seen(devices, frozenset(rules), routes)
+    return Seen(devices, frozenset(rules), routes, frozenset(one for one in networks if _others(one)))
+
+
+def _others(network: str) -> bool:
+    """Whether the main table has a route to it that is not ours, of the metric that ours has. With another, it may."""
+    family, metric = ("ip6", 1024) if ":" in network else ("ip", 0)
+    shown = _asked(FAMILIES[family], "route", "show", "table", "main", "exact", network)
+    return any(
+        str(one.get("protocol")) != PROTOCOL and one.get("metric", 0) == metric and "tos" not in one for one in shown
+    )
 
 
 def _asked(*words: str) -> list[dict[str, t.Any]]:

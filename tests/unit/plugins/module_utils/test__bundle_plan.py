@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from ansible_collections.clustered.openvpn.plugins.module_utils import _bundle_plan
+from ansible_collections.clustered.openvpn.plugins.module_utils import _bundle_plan, _routing
 from ansible_collections.clustered.openvpn.plugins.module_utils._params import ParameterError
 from ansible_collections.clustered.openvpn.plugins.module_utils._routing import Device, MultiRoute, RoutingRule, Seen
 
@@ -51,9 +51,9 @@ def test_from_nothing_everything_is_made():
         "ip link set dev site-1 up",
         "ip addr add 10.99.0.2/32 dev site-1",
         "ip addr add 10.99.0.1/32 dev lo",
-        "ip -4 route replace 0.0.0.0/0 table 1195 proto 197 via 10.99.0.130 dev site-1 onlink",
-        "ip -4 route replace 10.99.0.128/25 proto 197 src 10.99.0.1 via 10.99.0.130 dev site-1 onlink",
-        "ip -4 route replace 192.168.2.0/24 proto 197 src 10.99.0.1 via 10.99.0.130 dev site-1 onlink",
+        "ip -4 route add 0.0.0.0/0 table 1195 proto 197 via 10.99.0.130 dev site-1 onlink",
+        "ip -4 route add 10.99.0.128/25 proto 197 src 10.99.0.1 via 10.99.0.130 dev site-1 onlink",
+        "ip -4 route add 192.168.2.0/24 proto 197 src 10.99.0.1 via 10.99.0.130 dev site-1 onlink",
         "ip -4 rule add pref 10000 fwmark 1195 lookup 1195 protocol 197",
     ]
 
@@ -110,3 +110,22 @@ def test_what_somebody_else_has_is_refused():
     route = MultiRoute(frozenset({("10.98.0.2", "other-1", 1)}))
     with pytest.raises(ParameterError, match="another bundle has this number"):
         _bundle_plan.plan(made, Seen({}, frozenset(), {("ip", 1195, "0.0.0.0/0"): route}), {}, None)
+    with pytest.raises(ParameterError, match=r"networks\[1\]: '192.168.2.0/24': the host has a route to it"):
+        _bundle_plan.plan(made, Seen(others=frozenset({"192.168.2.0/24"})), {}, None)
+    with pytest.raises(ParameterError, match=r"networks\[1\]: '192.168.2.0/24': the host has a route to it"):
+        _bundle_plan.plan(made, Seen(routes={("ip", 254, "192.168.2.0/24"): route}), {}, None)
+
+
+@pytest.mark.parametrize(
+    ("shown", "in_the_way"),
+    [
+        ([], False),
+        ([{"dst": "192.168.2.0/24", "protocol": "197"}], False),
+        ([{"dst": "192.168.2.0/24", "protocol": "4"}], True),
+        ([{"dst": "192.168.2.0/24", "protocol": "4", "metric": 100}], False),
+        ([{"dst": "192.168.2.0/24", "protocol": "197"}, {"dst": "192.168.2.0/24", "type": "6"}], True),
+    ],
+)
+def test_a_route_is_in_the_way_where_ours_would_replace_it(monkeypatch, shown, in_the_way):
+    monkeypatch.setattr(_routing, "_asked", lambda *words: shown)
+    assert _routing._others("192.168.2.0/24") is in_the_way
