@@ -44,6 +44,8 @@ def layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None
     name = cluster_name("name", wanted["name"])
     if previous and "bundles" not in previous:
         raise p.ParameterError("name", name, "a cluster of this host is called like this; choose another name")
+    former = (previous or {}).get("bundles", [])
+    _stays(former, wanted.get("netns") or "")
     ends = list(wanted["ends"])
     if len(ends) != 2:
         raise p.ParameterError("ends", [end.get("name") for end in ends], "a bundle has two ends: name two hosts")
@@ -70,8 +72,9 @@ def layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None
         **{key: wanted[key] for key in PLAIN},
     }
     result: Data = {**EMPTY, "name": name, "bundles": [bundle]}
-    former = (previous or {}).get("bundles", [])
-    bundle["former_addresses"] = sorted({one for b in former for one in b["addresses"]} - {*bundle["addresses"]})
+    # Also those of a run that did not come to its end.
+    held = {one for b in former for key in ("addresses", "former_addresses") for one in b.get(key, [])}
+    bundle["former_addresses"] = sorted(held - {*bundle["addresses"]})
     _bundle.bundle_from(bundle)  # whatever else may be wrong is found now
     result["instances"] = [
         {
@@ -105,6 +108,14 @@ def draining(result: t.Mapping[str, t.Any]) -> Data:
         if one["drained"]
     ]
     return {**bundle, "tunnels": [*bundle["tunnels"], *leaving]}
+
+
+def _stays(former: t.Iterable[Data], netns: str) -> None:
+    """Nobody looks for it in the namespace where it was before."""
+    for one in former:
+        if one["netns"] != netns:
+            place = f"the namespace {one['netns']}" if one["netns"] else "the host's own namespace"
+            raise p.ParameterError("netns", netns, f"the bundle is in {place}; remove it there first, by state: absent")
 
 
 def _outer(end: t.Mapping[str, t.Any]) -> ipaddress.IPv4Address | ipaddress.IPv6Address:

@@ -125,6 +125,12 @@ def test_what_others_have_now_is_not_kept_for_a_moment_longer():
 def test_former_addresses_are_known():
     after = lay_out(settled(lay_out()), network="10.9.0.0/24")
     assert after["bundles"][0]["former_addresses"] == ["10.255.252.1"]
+    again = lay_out(after, network="10.9.0.0/24")
+    assert again == after
+    other = lay_out(after, network="10.8.0.0/24")
+    assert other["bundles"][0]["former_addresses"] == ["10.255.252.1", "10.9.0.1"]
+    back = lay_out(after)
+    assert back["bundles"][0]["former_addresses"] == ["10.9.0.1"]
 
 
 def test_the_second_run_lays_out_the_same():
@@ -168,6 +174,15 @@ def test_what_cannot_be_is_refused_with_words(given, said):
     with pytest.raises(ParameterError) as refused:
         lay_out(**given)
     assert said in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "said"), [("", "blue", "the host's own"), ("blue", "", "the namespace blue")]
+)
+@pytest.mark.parametrize("leaving", [False, True])
+def test_a_bundle_stays_in_its_namespace(before, now, said, leaving):
+    with pytest.raises(ParameterError, match=f"netns: '{now}': the bundle is in {said}"):
+        lay_out(settled(lay_out(netns=before)), netns=now, leaving=leaving)
 
 
 def test_the_name_of_a_cluster_is_refused():
