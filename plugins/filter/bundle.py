@@ -19,6 +19,10 @@ def bundle_layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any]
         return _bundle_layout.layout(wanted, previous)
     except ValueError as exc:  # ParameterError is one
         raise AnsibleFilterError(str(exc)) from exc
+    except (LookupError, TypeError, AttributeError) as exc:  # of another form than anything above expects
+        raise AnsibleFilterError(
+            f"something in the bundle's variables has a wrong form: {type(exc).__name__}: {exc}"
+        ) from exc
 
 
 def bundle_draining(layout: t.Mapping[str, t.Any]) -> dict[str, t.Any]:

@@ -12,6 +12,7 @@ half is right for any number of tunnels, and what belongs to tunnel K depends on
 from __future__ import annotations
 
 import ipaddress
+import re
 import typing as t
 
 from ansible_collections.clustered.openvpn.plugins.module_utils import _bundle
@@ -26,6 +27,7 @@ Named = list[tuple[str, Network]]  # with the parameter that it comes from
 # What OpenVPN adds to a packet: operation and peer 4, packet id 4, tag 16; UDP 8; IP. A frame of tap has 14 more.
 OVERHEAD = {4: 24 + 8 + 20, 6: 24 + 8 + 40}
 ETHERNET = 14
+ITEM = ("number", "weight", "rate", "cpus")  # of a tunnel that is not just counted
 EMPTY: Data = {"namespaces": [], "veths": [], "bridges": [], "addresses": [], "servers": [], "members": []}
 # Of the user's words, those that the module takes as they are.
 PLAIN = (
@@ -169,11 +171,14 @@ def _tunnels(wanted: t.Mapping[str, t.Any], networks: list[Network]) -> list[Dat
         raise p.ParameterError("tunnels", given, "give a number of tunnels, or a list of them")
     if not 1 <= len(items) <= _bundle.MAX_TUNNELS:
         raise p.ParameterError("tunnels", given, f"a bundle has 1 to {_bundle.MAX_TUNNELS} tunnels")
-    cores = wanted.get("cores") or 1
+    cores = wanted.get("cores")
     result = []
     for i, item in enumerate(items):
-        number, rate = int(item.get("number") or i + 1), float(item.get("rate") or wanted.get("rate") or 0)
         where = f"tunnels[{i}]"
+        if not isinstance(item, dict) or not set(item) <= {*ITEM}:
+            raise p.ParameterError(where, item, f"give a tunnel as a dictionary with any of {', '.join(ITEM)}")
+        given = {key: value for key, value in item.items() if value is not None}
+        number = _whole(f"{where}.number", given.get("number", i + 1))
         room = min(net.num_addresses // 2 for net in networks) - 2
         if not 1 <= number <= min(room, _bundle.MAX_SLOTS):
             raise p.ParameterError(f"{where}.number", number, f"the network has room for the numbers 1 to {room}")
@@ -182,12 +187,42 @@ def _tunnels(wanted: t.Mapping[str, t.Any], networks: list[Network]) -> list[Dat
             raise p.ParameterError(
                 "port", wanted["port"], f"tunnel {number} would have the port {last}; 1 to 65535 exist"
             )
-        pinned = [(number - 1) % cores] if wanted.get("pin") else []
-        cpus = [int(cpu) for cpu in item.get("cpus") or pinned]
-        weight = int(item["weight"]) if item.get("weight") is not None else 1
-        result.append({"number": number, "rate": rate, "cpus": cpus, "weight": weight})
+        pinned = [(number - 1) % (cores or 1)] if wanted.get("pin") else []
+        result.append(
+            {
+                "number": number,
+                "rate": _rate(*((f"{where}.rate", given["rate"]) if "rate" in given else ("rate", wanted.get("rate")))),
+                "cpus": _cpus(f"{where}.cpus", given.get("cpus"), None if wanted.get("leaving") else cores) or pinned,
+                "weight": _whole(f"{where}.weight", given.get("weight", 1)),
+            }
+        )
     p.unique("tunnels.number", (item["number"] for item in result))
     return result
+
+
+def _whole(parameter: str, value: t.Any) -> int:
+    """A number that a template may have made text of."""
+    if isinstance(value, bool) or not re.fullmatch(r"-?[0-9]{1,9}", str(value)):
+        raise p.ParameterError(parameter, value, "give a whole number")
+    return int(value)
+
+
+def _rate(parameter: str, value: t.Any) -> float:
+    try:
+        return float(0 if value in (None, "") else value)
+    except (TypeError, ValueError) as exc:
+        raise p.ParameterError(parameter, value, "give Mbit/s, or 0 for no limit") from exc
+
+
+def _cpus(parameter: str, value: t.Any, cores: int | None) -> list[int]:
+    if value is not None and not isinstance(value, list):
+        raise p.ParameterError(parameter, value, "give a list of the numbers of CPUs")
+    cpus = [_whole(parameter, one) for one in value or []]
+    if any(one < 0 or (cores and one >= cores) for one in cpus):
+        raise p.ParameterError(
+            parameter, value, f"this host has the CPUs 0 to {cores - 1}" if cores else "0 is the first"
+        )
+    return cpus
 
 
 def _mtu(wanted: t.Mapping[str, t.Any], version: int) -> int:

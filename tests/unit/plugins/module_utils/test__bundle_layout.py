@@ -139,8 +139,18 @@ def test_the_second_run_lays_out_the_same():
 
 
 def test_cores_are_given_in_turn():
-    made = lay_out(pin=True, cores=3, tunnels=[{}, {}, {}, {}, {"cpus": [7]}])
-    assert [i["cpus"] for i in made["instances"]] == [[0], [1], [2], [0], [7]]
+    made = lay_out(pin=True, cores=3, tunnels=[{}, {}, {}, {}, {"cpus": [2, 1]}])
+    assert [i["cpus"] for i in made["instances"]] == [[0], [1], [2], [0], [2, 1]]
+
+
+def test_what_is_said_of_a_tunnel_counts_more_than_what_is_said_of_all():
+    made = lay_out(rate=40, tunnels=[{"rate": 0}, {"rate": "33.3", "weight": "2"}, {"rate": None, "number": "7"}])
+    tunnels = made["bundles"][0]["tunnels"]
+    assert [(x["number"], x["weight"], x["rate"]) for x in tunnels] == [(1, 1, 0), (2, 2, 33.3), (7, 1, 40)]
+
+
+def test_what_goes_need_not_fit_the_host():
+    assert lay_out(tunnels=[{"cpus": [7]}], cores=2, leaving=True)
 
 
 HOST = {"interfaces": ["eth0", "site-1"], "eth0": {"ipv4": {"address": "10.0.0.5", "netmask": "255.0.0.0"}}}
@@ -156,6 +166,19 @@ HOST = {"interfaces": ["eth0", "site-1"], "eth0": {"ipv4": {"address": "10.0.0.5
         ({"tunnels": [{"weight": 0}, {"weight": 0}]}, "give one tunnel at least a weight above 0"),
         ({"tunnels": [{"number": 1}, {"number": 1}]}, "named twice"),
         ({"tunnels": [{"rate": -1}]}, "rate"),
+        ({"rate": "fast"}, "rate: 'fast': give Mbit/s"),
+        ({"tunnels": [{"rate": [1]}]}, "tunnels[0].rate: [1]: give Mbit/s"),
+        ({"tunnels": ["1"]}, "tunnels[0]: '1': give a tunnel as a dictionary with any of number, weight, rate, cpus"),
+        ({"tunnels": [{}, None]}, "tunnels[1]: None: give a tunnel as a dictionary"),
+        ({"tunnels": [{"wieght": 3}]}, "tunnels[0]: {'wieght': 3}: give a tunnel as a dictionary"),
+        ({"tunnels": [{"number": 0}]}, "tunnels[0].number: 0: the network has room for the numbers 1 to 126"),
+        ({"tunnels": [{"number": 1.5}]}, "tunnels[0].number: 1.5: give a whole number"),
+        ({"tunnels": [{"weight": "much"}]}, "tunnels[0].weight: 'much': give a whole number"),
+        ({"tunnels": [{"weight": True}]}, "tunnels[0].weight: True: give a whole number"),
+        ({"tunnels": [{"cpus": 1}]}, "tunnels[0].cpus: 1: give a list"),
+        ({"tunnels": [{"cpus": ["a"]}]}, "tunnels[0].cpus: 'a': give a whole number"),
+        ({"tunnels": [{"cpus": [2]}], "cores": 2}, "tunnels[0].cpus: [2]: this host has the CPUs 0 to 1"),
+        ({"tunnels": [{"cpus": [-1]}]}, "tunnels[0].cpus: [-1]"),
         ({"port": 65533}, "tunnel 4 would have the port 65536"),
         ({"port": 0}, "port: 0"),
         ({"network": "192.168.0.0/16"}, "overlaps network 192.168.0.0/16"),
