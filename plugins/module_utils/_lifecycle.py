@@ -264,6 +264,7 @@ class Lifecycle:
         absent = self.desired.state == "absent"  # then what an instance has goes after its process
         for step in () if absent else others:
             self._apply_one(step)
+        self._make_way(processes)
         with concurrent.futures.ThreadPoolExecutor(STARTS_AT_ONCE) as pool:
             waiting = [pool.submit(self._apply_one, step) for step in processes]
             if self._wants_processes:
@@ -273,6 +274,14 @@ class Lifecycle:
             future.result()
         for step in others if absent else ():
             self._apply_one(step)
+
+    def _make_way(self, processes: t.Sequence[Step]) -> None:
+        """Where instances exchange ports, all that are to be started anew end before the first begins."""
+        begun = [self.subjects[step.whose.name] for step in processes if step.op in ("start", "restart")]
+        if not _preflight.taken(self._endpoints(begun), ()):
+            return
+        with concurrent.futures.ThreadPoolExecutor(STARTS_AT_ONCE) as pool:
+            list(pool.map(self._apply_one, [Step("stop", s.instance) for s in begun if s.observed.pid]))
 
     def _trials_pass(self) -> bool:
         """One configuration that fails stops everything: instances mostly share it, and nothing is touched yet."""
