@@ -195,6 +195,10 @@ def _tunnel(where: str, item: t.Mapping[str, t.Any]) -> Tunnel:
 
 
 def _fits(bundle: Bundle) -> None:
+    if bundle.timeout and bundle.probe_port in [tunnel.port for tunnel in bundle.tunnels]:
+        raise p.ParameterError(
+            "probe_port", bundle.probe_port, "a tunnel has this port; choose another one for the watch"
+        )
     for net in bundle.networks:
         if family(net) not in bundle.families:
             raise p.ParameterError(

@@ -252,7 +252,7 @@ def _retired(former: t.Iterable[Data], before: t.Iterable[Data], bundle: Data) -
             found[tunnel["number"]] = {**tunnel}
     # What others have now cannot be kept for a moment longer: it goes without being drained.
     for tunnel in found.values():
-        clash = any(tunnel[key] in numbers for key, numbers in kept.items())
+        clash = any(tunnel[key] in numbers for key, numbers in kept.items()) or tunnel["port"] == bundle["probe_port"]
         clash = clash or any(one in taken for pair in tunnel["addresses"] for one in pair.values())
         tunnel["drained"] = not clash
     return list(found.values())

@@ -95,6 +95,7 @@ class Watch:
     def __init__(self, bundle: Bundle, kernel: Kernel, say: t.Callable[[str], None]) -> None:
         self._bundle, self._kernel, self._say = bundle, kernel, say
         self._sockets: dict[int, socket.socket] = {}
+        self._unopened: set[int] = set()
         self._counts: dict[str, int] = {}
         self._live = _bundle.live_in(bundle, self._listing())
         now = time.monotonic()
@@ -141,9 +142,14 @@ class Watch:
             sock.setsockopt(socket.SOL_SOCKET, SO_BINDTODEVICE, tunnel.device.encode())
             sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, TOS_CONTROL)
             sock.bind((tunnel.probed.local, self._bundle.probe_port))
-        except OSError:
+        except OSError as exc:
             sock.close()
+            if tunnel.number not in self._unopened:  # once, and not each round
+                self._unopened.add(tunnel.number)
+                place = f"{tunnel.probed.local} port {self._bundle.probe_port} on {tunnel.device}"
+                self._say(f"{self._bundle.name}: {place} cannot be watched: {exc.strerror}")
             raise
+        self._unopened.discard(tunnel.number)
         self._sockets[tunnel.number] = sock
         return sock
 

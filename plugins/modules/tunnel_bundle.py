@@ -218,6 +218,7 @@ live:
   sample: [1, 2]
 """
 
+import re
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
@@ -228,7 +229,12 @@ from ansible_collections.clustered.openvpn.plugins.module_utils._instance import
 from ansible_collections.clustered.openvpn.plugins.module_utils._kernel import Kernel
 from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn_config import Endpoint
 from ansible_collections.clustered.openvpn.plugins.module_utils._params import ParameterError
-from ansible_collections.clustered.openvpn.plugins.module_utils._supervisor import SupervisorError, has_systemd
+from ansible_collections.clustered.openvpn.plugins.module_utils._supervisor import (
+    SupervisorError,
+    command_line,
+    has_systemd,
+    run,
+)
 
 ARGUMENT_SPEC: dict[str, t.Any] = {
     "name": {"type": "str", "required": True},
@@ -255,19 +261,36 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
 }
 
 
-def refuse_taken_ports(bundle: Bundle) -> None:
-    """A port that another process listens on would be found out too late, by OpenVPN."""
-    wanted = [
-        (
-            Instance(x.device, netns=bundle.netns, management=f"{RUN}/{x.device}/management.sock"),
-            Endpoint("udp", x.port),
-        )
-        for x in bundle.tunnels
+def own_processes(bundle: Bundle, by_process: bool) -> set[int]:
+    """The bundle's processes that listen: its watch, and tunnels, be they about to move to another port or to go."""
+    served = re.compile(rf"{RUN}/{re.escape(bundle.name)}-[0-9]+/management\.sock")
+    listening = {holder.pid for holder in _preflight.holders(bundle.netns)}
+    found = {pid for pid in listening if any(map(served.fullmatch, command_line(pid)))}
+    if by_process:
+        return {*found, _watch_process.running(bundle.name).get("pid", 0)} - {0}
+    shown = run(
+        ["systemctl", "show", "--property=MainPID", "--value", f"clustered-openvpn-watch@{bundle.name}.service"]
+    )
+    return {*found, int(shown.strip() or 0)} - {0}
+
+
+def refuse_taken_ports(bundle: Bundle, by_process: bool) -> None:
+    """A port that another process listens on would be found out too late, by OpenVPN or the watch."""
+    instances = [
+        Instance(x.device, netns=bundle.netns, management=f"{RUN}/{x.device}/management.sock") for x in bundle.tunnels
     ]
-    taken = _preflight.taken(wanted, ())
+    ours = own_processes(bundle, by_process)
+    taken = _preflight.taken([(i, Endpoint("udp", x.port)) for i, x in zip(instances, bundle.tunnels)], ours)
     for i, tunnel in enumerate(bundle.tunnels):
         if tunnel.device in taken:
             raise ParameterError(f"tunnels[{i}].port", tunnel.port, taken[tunnel.device])
+    probes = [
+        (i, Endpoint("udp", bundle.probe_port, x.probed.local))
+        for i, x in zip(instances, bundle.tunnels)
+        if bundle.timeout
+    ]
+    for why in _preflight.taken(probes, ours).values():
+        raise ParameterError("probe_port", bundle.probe_port, why)
 
 
 def end_watch(module: AnsibleModule, bundle: Bundle, wanted: bool) -> list[str]:
@@ -299,7 +322,7 @@ def main() -> None:
         if supervisor == "systemd" and not has_systemd():
             raise ParameterError("supervisor", supervisor, "systemd does not run on this host; use 'auto' or 'process'")
         if present and module.params["check_ports"]:
-            refuse_taken_ports(bundle)
+            refuse_taken_ports(bundle, by_process)
     except (ParameterError, SupervisorError) as exc:
         module.fail_json(msg=str(exc))
 

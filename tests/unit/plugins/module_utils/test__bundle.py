@@ -126,6 +126,7 @@ def test_flows_need_one_rule_with_ports_and_one_without_for_each_family():
         ({"networks": []}, "networks"),
         ({"networks": ["10.99.0.0/24"]}, "holds 10.99.0.1, an address of this end"),
         ({"networks": ["fd00::/64"]}, "no IPv6 addresses"),
+        ({"probe_port": 1195}, "probe_port: 1195: a tunnel has this port"),
         ({"timeout": 0.01}, "timeout: 0.01"),
         ({"mtu": 500}, "mtu: 500"),
         ({"name": "Site"}, "name: 'Site'"),

@@ -122,6 +122,11 @@ def test_what_others_have_now_is_not_kept_for_a_moment_longer():
     assert [x["name"] for x in after["gone"]] == ["site-4"]
 
 
+def test_a_tunnel_whose_port_is_the_watchs_now_is_not_kept_either():
+    after = lay_out(settled(lay_out()), tunnels=3, probe_port=1198)
+    assert bundle_from(layout_of.draining(after)).probe_port == 1198
+
+
 def test_former_addresses_are_known():
     after = lay_out(settled(lay_out()), network="10.9.0.0/24")
     assert after["bundles"][0]["former_addresses"] == ["10.255.252.1"]

@@ -4,9 +4,14 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 
-from ansible_collections.clustered.openvpn.plugins.module_utils._watch import Health, interval, received_packets
+from ansible_collections.clustered.openvpn.plugins.module_utils import _parts, _watch
+from ansible_collections.clustered.openvpn.plugins.module_utils._watch import Health, Watch, interval, received_packets
+
+from .test__bundle import bundle
 
 
 def alive(**other):
@@ -56,3 +61,31 @@ def test_datagrams_are_many_enough(timeout, seconds):
 def test_packets_are_counted_by_the_interface():
     text = "Inter-|   Receive\n face |bytes    packets errs\n    lo:  100   7 0 0\nsite-1: 5 9 0\n"
     assert received_packets(text) == {"lo": 7, "site-1": 9}
+
+
+def test_a_port_that_cannot_be_had_is_told_once(monkeypatch):
+    class Taken:
+        def __init__(self, *what):
+            del what
+
+        def bind(self, address):
+            raise OSError(errno.EADDRINUSE, "Address already in use", address)
+
+        def close(self):
+            pass
+
+        def setsockopt(self, *what):
+            pass
+
+    said = []
+    monkeypatch.setattr(_parts, "bundle_table", lambda kernel, made: None)
+    monkeypatch.setattr(_watch.socket, "socket", Taken)
+    made = bundle(1, 1)
+    watch = Watch(made, None, said.append)
+    for _round in range(3):
+        for tunnel in made.tunnels:
+            watch._send(tunnel)
+    assert said == [
+        f"site: 10.99.0.{number + 1} port 11940 on site-{number} cannot be watched: Address already in use"
+        for number in (1, 2)
+    ]
