@@ -33,7 +33,7 @@ RISE = 2  # datagrams by which a dead tunnel is known to be back
 # A mark of ours, whether the sender hears the other end, its time, and the other end's time that it has read last.
 HELLO = struct.Struct("!8s?dd")
 MARK = b"cluster1"
-REPAIR = 5.0  # seconds between two looks at the table
+REPAIR = 1.0  # seconds between two looks at the table, while rules of the host change
 SO_BINDTODEVICE = 25
 TOS_CONTROL = 0xC0  # network control: ahead of other packets where a queue knows priorities
 
@@ -97,6 +97,7 @@ class Watch:
         self._sockets: dict[int, socket.socket] = {}
         self._unopened: set[int] = set()
         self._counts: dict[str, int] = {}
+        self._rules, self._generation = _nft.Generation(), -1
         self._live = _bundle.live_in(bundle, self._listing())
         now = time.monotonic()
         # Those that are in the spread have their time to show that they are alive.
@@ -118,10 +119,11 @@ class Watch:
                 now = time.monotonic()
                 self._carried(now)
                 live = [n for n, health in self.health.items() if health.judge(now)]
-                if live != self._live or now - look > REPAIR:
+                if live != self._live or (now - look > REPAIR and self._touched()):
                     look = now
                     self._spread(live)
         finally:
+            self._rules.close()
             for sock in self._sockets.values():
                 sock.close()
 
@@ -184,6 +186,15 @@ class Watch:
                 self.health[tunnel.number].carried(now)
             self._counts[tunnel.device] = count
 
+    def _touched(self) -> bool:
+        """Whether somebody has changed rules: a table that was flushed and made anew deals nothing out by itself."""
+        before = self._generation
+        try:
+            self._generation = self._rules.now()
+        except OSError:
+            return True
+        return self._generation != before
+
     def _listing(self) -> Listing:
         return _parts.bundle_table(self._kernel, self._bundle)
 
@@ -196,6 +207,7 @@ class Watch:
                 _nft.run(lines)
         except _nft.NftError as exc:  # somebody changed it in the meantime: the next round sees it
             self._say(f"{self._bundle.name}: {exc}")
+            self._generation = -1
             return
         if live != self._live:
             self._say(f"{self._bundle.name}: spread over {', '.join(map(str, live)) or 'no tunnel'}")

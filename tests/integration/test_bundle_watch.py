@@ -134,3 +134,15 @@ def test_a_dead_tunnel_is_left_alone_until_it_is_back(
     assert meanwhile == before, "none but probes"
     assert all(now > then for now, then in zip(after, meanwhile)), "it is used again"
     assert returned <= TO_BE_BACK
+
+
+def test_a_table_that_was_flushed_and_made_anew_deals_packets_out_within_a_second(
+    lab: BundleLab, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lab.wait_live(ALL)
+    (bundle,) = lab.layouts[0]["bundles"]
+    sh("nft flush ruleset", lab.a)
+    assert lab.run("tunnel_bundle", **bundle)["live"] in ([], ALL)
+    took = lab.wait_live(ALL, 1.5)
+    with capsys.disabled():
+        print(f"\n  after nft flush ruleset, {took:.2f} s")

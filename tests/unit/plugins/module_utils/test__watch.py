@@ -8,7 +8,7 @@ import errno
 
 import pytest
 
-from ansible_collections.clustered.openvpn.plugins.module_utils import _parts, _watch
+from ansible_collections.clustered.openvpn.plugins.module_utils import _nft, _parts, _watch
 from ansible_collections.clustered.openvpn.plugins.module_utils._watch import Health, Watch, interval, received_packets
 
 from .test__bundle import bundle
@@ -63,6 +63,29 @@ def test_packets_are_counted_by_the_interface():
     assert received_packets(text) == {"lo": 7, "site-1": 9}
 
 
+class Generations:
+    """Those of the rules; None where the kernel does not tell."""
+
+    def __init__(self, numbers):
+        self.numbers = iter(numbers)
+
+    def now(self):
+        number = next(self.numbers)
+        if number is None:
+            raise OSError
+        return number
+
+
+def refuse(lines):
+    raise _nft.NftError("busy")
+
+
+def watch_of(made, monkeypatch, say=lambda text: None, generations=()):
+    monkeypatch.setattr(_nft, "Generation", lambda: Generations(generations))
+    monkeypatch.setattr(_parts, "bundle_table", lambda kernel, made: None)
+    return Watch(made, None, say)
+
+
 def test_a_port_that_cannot_be_had_is_told_once(monkeypatch):
     class Taken:
         def __init__(self, *what):
@@ -78,14 +101,22 @@ def test_a_port_that_cannot_be_had_is_told_once(monkeypatch):
             pass
 
     said = []
-    monkeypatch.setattr(_parts, "bundle_table", lambda kernel, made: None)
+    watch = watch_of(bundle(1, 1), monkeypatch, said.append)
     monkeypatch.setattr(_watch.socket, "socket", Taken)
-    made = bundle(1, 1)
-    watch = Watch(made, None, said.append)
     for _round in range(3):
-        for tunnel in made.tunnels:
-            watch._send(tunnel)
+        for number in (1, 2):
+            watch._send(bundle(1, 1).tunnels[number - 1])
     assert said == [
         f"site: 10.99.0.{number + 1} port 11940 on site-{number} cannot be watched: Address already in use"
         for number in (1, 2)
     ]
+
+
+def test_the_table_is_looked_at_when_rules_have_changed(monkeypatch):
+    watch = watch_of(bundle(1), monkeypatch, generations=[7, 7, 8, None, 8, 8])
+    assert [watch._touched() for _look in range(6)] == [True, False, True, True, False, False]
+    monkeypatch.setattr(_parts, "bundle_table", lambda kernel, made: [])
+    monkeypatch.setattr(_nft, "run", refuse)
+    watch._spread([1])
+    watch._rules.numbers = iter([8])
+    assert watch._touched(), "what could not be put right is looked at again"
