@@ -76,7 +76,9 @@ options:
             type: str
             required: true
   networks:
-    description: What is behind the other end, its own addresses in the bundle included.
+    description:
+      - What is behind the other end, its own addresses in the bundle included.
+      - A route to one of these that is not this bundle's, and has no metric, is refused before any change.
     type: list
     elements: str
     required: true

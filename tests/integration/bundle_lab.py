@@ -85,6 +85,7 @@ class BundleLab(World):
             "group": GROUP,
             **wanted,
         }
+        self.sites: t.Sequence[t.Sequence[str]] = SITES
         self.layouts: list[dict[str, t.Any]] = [{}, {}]
         self.made: list[set[str]] = [set(), set()]  # names of all instances that there ever were
 
@@ -120,7 +121,8 @@ class BundleLab(World):
     def lay_out(self, end: int) -> dict[str, t.Any]:
         """The layout of an end, by the one before."""
         ends = [
-            {"name": name, "address": address, "networks": sites} for name, address, sites in zip("AB", OUTER, SITES)
+            {"name": name, "address": address, "networks": sites}
+            for name, address, sites in zip("AB", OUTER, self.sites)
         ]
         asked = {**self.wanted, "name": self.names[end], "end": end, "ends": ends, "netns": self.ends[end]}
         return _bundle_layout.layout(asked, self.layouts[end] or None)

@@ -16,7 +16,7 @@ import pytest
 
 from ansible_collections.clustered.openvpn.plugins.module_utils import _watch_process
 
-from .bundle_lab import HOSTS, OWN, BundleLab, Counter, send
+from .bundle_lab import HOSTS, OWN, SITES, BundleLab, Counter, send
 from .world import sh, within
 
 _numbers = count()
@@ -98,6 +98,33 @@ def test_a_port_that_is_taken_is_refused_before_any_change(bundle: BundleLab) ->
     assert bundle.device(1, 5) not in sh("ip -br link", bundle.b)
 
 
+def test_the_watchs_port_is_refused_as_well(bundle: BundleLab) -> None:
+    (params,) = bundle.layouts[1]["bundles"]
+    with within(bundle.b), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("0.0.0.0", 11941))
+        with pytest.raises(AssertionError, match=r"probe_port: 11941: udp port 11941 of 10\.99\.0\.130 is held by"):
+            bundle.run("tunnel_bundle", **{**params, "probe_port": 11941})
+    assert bundle.converge() == [], "its own watch is not in its way"
+
+
+@pytest.mark.parametrize("version", [0, 1], ids=["IPv4", "IPv6"])
+def test_somebody_elses_route_is_refused_before_any_change(bundle: BundleLab, version: int) -> None:
+    network = ("10.3.0.0/24", "fd01:3::/64")[version]
+    (params,) = bundle.layouts[0]["bundles"]
+    params = {**params, "networks": [*params["networks"], network]}
+    route = f"ip -{(4, 6)[version]} -n {bundle.a} route %s {network} dev lan"
+    sh(route % "add")
+    for check in (True, False):
+        with pytest.raises(AssertionError, match=rf"networks\[4\]: '{network}': the host has a route to it"):
+            bundle.run("tunnel_bundle", check=check, **params)
+    sh(route % "del")
+    sh(route % "add" + " metric 2000")
+    assert any(f"route add {network}" in line for line in bundle.run("tunnel_bundle", **params)["commands"])
+    assert bundle.converge(), "it goes again"
+    assert "dev lan" in sh(f"ip -{(4, 6)[version]} -n {bundle.a} route show {network}")
+    sh(route % "del" + " metric 2000")
+
+
 @pytest.mark.parametrize("end", [0, 1], ids=["a to b", "b to a"])
 def test_weights_of_three_and_one_are_three_and_one(bundle: BundleLab, end: int) -> None:
     weights = [{"weight": 3}, {"weight": 1}, {"weight": 0}, {"weight": 0}]
@@ -116,3 +143,40 @@ def test_frames_of_tap_are_dealt_out_as_well(pki: Path) -> None:
             assert shares(made, 0, made.host_a, HOSTS[1][version], 1000) == {1: 500, 2: 500}
     finally:
         made.remove()
+
+
+@pytest.fixture(scope="module")
+def changed(pki: Path) -> t.Iterator[BundleLab]:
+    """Three tunnels, which the next tests change one after the other."""
+    made = BundleLab(f"u{os.getpid() % 10000}x{next(_numbers)}", pki, tunnels=3)
+    try:
+        made.converge()
+        made.wait_live([1, 2, 3])
+        yield made
+    finally:
+        made.remove()
+
+
+IPV4_ALONE = [[one for one in site if ":" not in one] for site in SITES]
+
+
+@pytest.mark.parametrize(
+    ("sites", "given"),
+    [
+        (SITES, {"port": 1196}),
+        (SITES, {"rate": 33.3}),
+        (IPV4_ALONE, {"tunnels": 2}),
+        (IPV4_ALONE, {"tunnels": 3, "port": 1195}),
+        (SITES, {"tunnels": 2, "snat": "common"}),
+        (SITES, {"tunnels": 3}),
+        (IPV4_ALONE, {"tunnels": 2, "rate": 0}),
+    ],
+    ids=["a port on", "a rate", "IPv6 goes", "a port back", "IPv6 comes", "a tunnel more", "IPv6 and its SNAT go"],
+)
+def test_every_change_comes_to_rest(
+    changed: BundleLab, sites: t.Sequence[t.Sequence[str]], given: dict[str, t.Any]
+) -> None:
+    changed.sites = sites
+    assert changed.converge(**given)
+    changed.wait_live(range(1, changed.wanted["tunnels"] + 1))
+    assert changed.converge() == []

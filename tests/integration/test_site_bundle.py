@@ -139,8 +139,25 @@ def test_bad_input_is_refused_at_both_ends_before_any_change(sites: Sites) -> No
     assert [sites.lab.live(end) for end in (0, 1)] == [[1, 2], [1, 2]]
 
 
+def test_certificates_come_from_elsewhere(sites: Sites) -> None:
+    for i, name in enumerate(HOSTS):
+        shutil.rmtree(sites.root / name / "etc/clustered-openvpn" / sites.lab.names[i])
+    sites.play(tunnel_bundle_tunnels=2, tunnel_bundle_pki=False)
+    for i, key in enumerate(("server.key", "client.key")):
+        path = sites.root / HOSTS[i] / "etc/clustered-openvpn" / sites.lab.names[i] / key
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [sites.lab.live(end) for end in (0, 1)] == [[1, 2], [1, 2]]
+    again = sites.play(tunnel_bundle_tunnels=2, tunnel_bundle_pki=False)
+    assert again.changed == {"left": 0, "right": 0}, again.output[-6000:]
+
+
 def test_nothing_is_left_of_it(sites: Sites) -> None:
+    other = sites.root / "left/etc/clustered-openvpn" / sites.lab.names[0] / "mine"
+    other.touch()
     sites.play(tunnel_bundle_state="absent", tunnel_bundle_tunnels=2)
+    other.unlink()  # somebody else's stays, and all but the directory goes
+    other.parent.rmdir()
+    assert not (sites.root / "right/etc/clustered-openvpn" / sites.lab.names[1]).exists()
     for end in sites.lab.ends:
         assert sh("ip -br link show type tun; ip rule show | grep 197; nft list tables", end, check=False) == ""
         assert "10.99.0" not in sh("ip addr; ip route show table all", end)
