@@ -36,6 +36,9 @@ sleep 60
 """
 
 
+SECONDS = 240  # for a boot: ten, and many times that beside others, for each system call of its programs is traced
+
+
 class LegacyHost(Host):
     """A host of a lab that is reached by its network only: C(command) goes by ssh."""
 
@@ -82,6 +85,9 @@ class LegacyHost(Host):
         inside = ["ip", "netns", "exec", self._network.netns(SWITCH)]
         return [*inside, "ssh", *options, f"root@{self.address}", shlex.join(command)]
 
+    def wait_until_running(self, seconds: float = SECONDS) -> None:
+        super().wait_until_running(seconds)
+
     def reboot(self, *, hard: bool = False) -> None:
         if hard or not self.cgroup.populated():
             self.switch_off(hard=hard)
@@ -89,7 +95,7 @@ class LegacyHost(Host):
         else:
             before = self._boot_id()
             self._ask_to("reboot")
-            wait_for(f"host {self.name} to come back", lambda: self._boot_id() not in ("", before), 90, self.log)
+            wait_for(f"host {self.name} to come back", lambda: self._boot_id() not in ("", before), SECONDS, self.log)
         self.wait_until_running()
 
     def switch_off(self, *, hard: bool = False) -> None:

@@ -87,7 +87,7 @@ class Ring:
         self.directory = directory
         self.lab = Lab(NAME)
         self.servers: dict[str, subprocess.Popen[bytes]] = {}
-        subprocess.run([LAB, "up", NAME, "--hosts", "3", "--legacy", "1", "--clients", "1"], check=True, timeout=180)
+        subprocess.run([LAB, "up", NAME, "--hosts", "3", "--legacy", "1", "--clients", "1"], check=True, timeout=400)
         self.run("c1", "ip", "-batch", "-", input="".join(f"addr add {c}/16 dev eth0\n" for c in CLIENTS))
 
     def prepare(self, host: str) -> None:

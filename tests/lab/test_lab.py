@@ -20,7 +20,7 @@ NAME = f"t{os.getpid()}"
 PLACES = ("/run/clustered-openvpn-lab", "/var/cache/clustered-openvpn-lab/logs", "/run/systemd/nspawn", "/run/netns")
 
 
-def lab(*args: str, check: bool = True, timeout: float = 180) -> subprocess.CompletedProcess[str]:
+def lab(*args: str, check: bool = True, timeout: float = 400) -> subprocess.CompletedProcess[str]:
     """Run the tool."""
     done = subprocess.run([LAB, *args], capture_output=True, text=True, timeout=timeout, check=False)
     assert not check or done.returncode == 0, done.stderr
