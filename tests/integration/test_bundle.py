@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import typing as t
 from itertools import count
@@ -180,3 +181,9 @@ def test_every_change_comes_to_rest(
     assert changed.converge(**given)
     changed.wait_live(range(1, changed.wanted["tunnels"] + 1))
     assert changed.converge() == []
+
+
+def test_ports_are_exchanged_also_where_a_process_is_slow_to_end(changed: BundleLab) -> None:
+    os.kill(changed.pid(0, 2), signal.SIGSTOP)
+    changed.converge(port=1196)
+    changed.wait_live([1, 2])
