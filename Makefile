@@ -15,10 +15,10 @@ export PACKAGES ?= tools/packages.txt
 collection := .cache/collections/ansible_collections/clustered/openvpn
 # What a test starts must find the collection too.
 importable := PYTHONPATH=$(CURDIR)/.cache/collections
-# Two files at a time, in their order.
-at_once := --numprocesses 2 --dist loadfile --no-loadscope-reorder
-# What takes longest: whole sites, bundles, kernels of old.
-site_tests := $(wildcard $(addprefix tests/integration/test_,site*.py bundle*.py legacy*.py))
+# So many files at a time, in their order.
+at_once = --numprocesses $(1) --dist loadfile --no-loadscope-reorder
+# What takes longest: whole sites, bundles, several hosts, kernels of old, killed runs.
+site_tests := $(wildcard $(addprefix tests/integration/test_,site*.py bundle*.py legacy*.py many_hosts.py engines.py killed.py))
 # antsibull leaves a log in the home directory.
 at_home := HOME=$(CURDIR)/.cache/home
 lints := lint-ansible lint-yaml lint-python lint-types lint-shell lint-docs lint-changelog
@@ -50,16 +50,16 @@ sanity: setup ## ansible-test sanity
 
 integration: setup ## tests on the real kernel, in namespaces of their own (root)
 	@[ "$$(id -u)" -eq 0 ] || { echo "make integration: network namespaces need root" >&2; exit 1; }
-	$(importable) pytest $(at_once) tests/integration $(addprefix --ignore=,$(site_tests))
+	$(importable) pytest $(call at_once,3) tests/integration $(addprefix --ignore=,$(site_tests))
 	$(importable) MODULE_PYTHON=/usr/bin/python3 pytest tests/integration/test_modules.py
 
-site: setup ## the playbooks with real clients, on hosts that are namespaces; bundles, and CLUSTERIP on its own kernel (root)
+site: setup ## the same for what takes long: playbooks with real clients, bundles, many hosts, CLUSTERIP on its own kernel (root)
 	@[ "$$(id -u)" -eq 0 ] || { echo "make site: network namespaces need root" >&2; exit 1; }
-	$(importable) pytest $(at_once) $(site_tests)
+	$(importable) pytest $(call at_once,2) $(site_tests)
 
 lab: setup ## tests on hosts with systemd: reboots, killed runs; see tests/lab/README.md (root; SUITE=trixie, KILLS=20)
 	@[ "$$(id -u)" -eq 0 ] || { echo "make lab: namespaces and containers need root" >&2; exit 1; }
-	KILLS=$${KILLS:-20} pytest $(at_once) tests/lab
+	KILLS=$${KILLS:-20} pytest $(call at_once,2) tests/lab
 
 molecule: setup ## every role on hosts of the lab, see molecule/README.md (root; SCENARIO=pki, SUITE=trixie, COMMAND=converge)
 	@[ "$$(id -u)" -eq 0 ] || { echo "make molecule: namespaces and containers need root" >&2; exit 1; }
