@@ -288,7 +288,9 @@ def wait_for_shares(ring: Ring) -> dict[int, str]:
 
 
 def test_a_host_that_leaves_is_as_it_was(ring: Ring) -> None:
-    status, said = ring.play("many_hosts.yml", "--limit", "h3", clusterip_cluster_state="absent")
+    # With its certificates, too.
+    leaving = {"clusterip_cluster_state": "absent", "clusterip_cluster_pki": True}
+    status, said = ring.play("many_hosts.yml", "--limit", "h3", **leaving)
     assert status == 0, said[-6000:]
     ring.wait_until_owned(10, ["h1", "h2"])
     left = ring.run_on(
