@@ -15,7 +15,7 @@ import ipaddress
 import re
 import typing as t
 
-from ansible_collections.clustered.openvpn.plugins.module_utils import _buckets, _claims
+from ansible_collections.clustered.openvpn.plugins.module_utils import _buckets, _claims, _conflicts
 from ansible_collections.clustered.openvpn.plugins.module_utils import _params as p
 from ansible_collections.clustered.openvpn.plugins.module_utils._cluster import (
     cluster_from,
@@ -25,16 +25,16 @@ from ansible_collections.clustered.openvpn.plugins.module_utils._cluster import 
     highest,
     own_hash,
 )
+from ansible_collections.clustered.openvpn.plugins.module_utils._conflicts import Addresses, Networks
 from ansible_collections.clustered.openvpn.plugins.module_utils._engines import choice
 from ansible_collections.clustered.openvpn.plugins.module_utils._lan import (
     PREFIX,
     Address,
     Lan,
     Network,
-    host_networks,
     lan,
 )
-from ansible_collections.clustered.openvpn.plugins.module_utils._retired import addresses_of, retired
+from ansible_collections.clustered.openvpn.plugins.module_utils._retired import retired
 
 SMALLEST_SLICE = 29  # OpenVPN's "server" needs a network of eight addresses at least
 IPV6_SLICE = 64  # the largest that OpenVPN's "server-ipv6" takes
@@ -55,9 +55,6 @@ MEMBER_SYSCTLS_IPV6 = {
 }
 
 Data = dict[str, t.Any]
-# Each with the parameter that it comes from.
-Addresses = list[tuple[str, Address]]
-Networks = list[tuple[str, Network]]
 
 
 def layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None = None) -> Data:
@@ -84,9 +81,10 @@ def layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None
     place = lan(name, wanted, [4, 6] if len(addresses) > 1 or pools_ipv6 else [4])
     members = _members(name, wanted, place, instances, [one for _parameter, one in addresses])
     networks = _own_networks(place, instances)
-    _no_overlaps(addresses, networks)
+    _conflicts.among_themselves(addresses, networks)
     if not wanted.get("leaving"):
-        _fits_host(wanted, addresses, place, networks)
+        ours = {"routed": [place.bridge], "local": [_device(i) for i in instances]}.get(place.uplink, [])
+        _conflicts.with_host(wanted, ours, addresses, place, networks)
     total, seed = hash_parameters(wanted)
     previous = previous or {}
     held = {m["name"]: m["local_nodes"] for m in previous.get("members", [])}
@@ -140,7 +138,7 @@ def layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None
     }
     # What overlaps a bundle may go all the same: it removes nothing that a bundle has.
     others = [other for other in wanted.get("others") or [] if "cluster" in other or not wanted.get("leaving")]
-    _apart(result, place, addresses, networks, others)
+    _conflicts.with_others(result, place, addresses, networks, others)
     if not wanted.get("leaving"):
         _refuse(result)
     result["retired"] = retired(previous, result, wanted.get("facts") or {})
@@ -337,46 +335,6 @@ def _own_networks(place: Lan, instances: list[Data]) -> Networks:
     return internal + [(parameter, pool) for i in instances for parameter, pool, _prefix in _pools(i)]
 
 
-def _no_overlaps(addresses: Addresses, networks: Networks) -> None:
-    for n, (parameter, net) in enumerate(networks):
-        for _parameter, address in addresses:
-            if address in net:
-                raise p.ParameterError(parameter, str(net), f"must not contain the service address {address}")
-        for other, other_net in networks[:n]:
-            if net.overlaps(other_net):
-                raise p.ParameterError(parameter, str(net), f"overlaps {other} {other_net}; choose another network")
-
-
-def _fits_host(wanted: t.Mapping[str, t.Any], addresses: Addresses, place: Lan, networks: Networks) -> None:
-    ours = {"routed": [place.bridge], "local": [_device(i) for i in wanted["instances"]]}.get(place.uplink, [])
-    host = host_networks(wanted.get("facts") or {}, ours)
-    if host is None:
-        return
-    interface = wanted["interface"]
-    if interface not in host:
-        raise p.ParameterError("interface", interface, f"no such interface; this host has {', '.join(sorted(host))}")
-    if place.has_ipv6 and not any(one.version == 6 for found in host.values() for one in found):
-        raise p.ParameterError(
-            "ipv6_internal_network",
-            str(place.families[1].network),
-            "this host has IPv6 switched off; switch it on, or leave IPv6 out of the cluster",
-        )
-    for name, found in host.items():
-        for one in found:
-            for parameter, address in addresses:
-                # A host that is the member itself has it, at a place of ours.
-                at_ours = place.uplink == "local" and name == ("lo" if one.version == 4 else interface)
-                if one.ip == address and not (at_ours and one.network.num_addresses == 1):
-                    raise p.ParameterError(
-                        parameter,
-                        str(address),
-                        f"{name} carries it; take it off the host, or choose an address that no host has",
-                    )
-            for parameter, net in networks:
-                if net.overlaps(one.network):
-                    raise p.ParameterError(parameter, str(net), f"overlaps {one} of {name}; choose another network")
-
-
 def _pools(instance: Data) -> list[tuple[str, Network, int]]:
     """An instance's pool, and that of IPv6 if it has one: parameter, network, prefix length of a member's slice."""
     pools = {"pool": instance["slice_prefix"], "pool_ipv6": IPV6_SLICE}
@@ -467,41 +425,3 @@ def _pushed_ipv6(place: Lan, instances: list[Data]) -> list[str]:
     if place.uplink == "routed":
         networks += [f"{family.host}/128" for family in place.families if family.version == 6]
     return [f'push "route-ipv6 {net}"' for net in networks]
-
-
-def _apart(
-    now: Data, place: Lan, addresses: Addresses, networks: Networks, others: t.Iterable[t.Mapping[str, t.Any]]
-) -> None:
-    """Refuse what another cluster of the host has already, or a bundle of tunnels."""
-    for other in others:
-        if other["name"] == now["name"]:
-            continue
-        whose = f"the {'bundle' if 'bundles' in other else 'cluster'} {other['name']} of this host has it"
-        for parameter, address in addresses:
-            if str(address) in {one["address"] for one in addresses_of(other)}:
-                raise p.ParameterError(parameter, str(address), f"{whose}; choose another")
-        taken = {n["name"] for n in other["namespaces"]}
-        for member in now["members"]:
-            if member["name"] in taken:
-                raise p.ParameterError("members.name", member["name"], f"{whose}; choose another")
-        for key in ("address", "ipv6_address") if place.uplink == "bridged" else ():
-            theirs_now = {m.get(key) for m in other["members"]}
-            for member in now["members"]:
-                if member.get(key, "") in theirs_now:
-                    raise p.ParameterError(f"members.{key}", member[key], f"{whose}; choose another")
-        mine, held = (x["failover"].get("placeholders") if x.get("failover") else None for x in (now, other))
-        if mine and mine == held:
-            raise p.ParameterError(
-                "failover.placeholders", mine, f"{whose}; choose another clusterip_cluster_first_vrid"
-            )
-        theirs: list[Network] = [
-            ipaddress.ip_interface(a).network for b in other["bridges"] for a in b.get("addresses", [])
-        ]
-        slices = [s[key] for s in other["servers"] for key in ("network", "network_ipv6") if key in s]
-        theirs += [ipaddress.ip_network(one) for one in slices]
-        bundles = [b for b in other.get("bundles", []) if not b["netns"]]
-        theirs += [ipaddress.ip_network(one) for b in bundles for one in [*b["networks"], *b["addresses"]]]
-        for parameter, net in networks:
-            for their in theirs:
-                if net.overlaps(their):
-                    raise p.ParameterError(parameter, str(net), f"overlaps {their}: {whose}; choose another network")
