@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.clustered.openvpn.plugins.module_utils import _cluster, _ring
+from ansible_collections.clustered.openvpn.plugins.module_utils import _cluster, _hash, _ring
 
 Findings = t.Mapping[str, t.Mapping[str, t.Any]]
 
@@ -40,13 +40,10 @@ def _differences(found: Findings) -> t.Iterator[str]:
     (first, one), *others = found.items()
     for host, mine in others:
         for key in ALIKE:
-            if _plain(mine[key]) != _plain(one[key]):
+            here, there = (_hash.kind(x[key]) if key == "hash_as" else x[key] for x in (mine, one))
+            if here != there:
                 said = f"{key} is {mine[key]!r}, on {first} {one[key]!r}"
                 yield f"{host}: {said}: packets fall into other buckets there"
-
-
-def _plain(value: t.Any) -> t.Any:
-    return "nftables" if value == "xt_cluster" else value  # they hash alike
 
 
 def _told(found: Findings) -> t.Iterator[str]:

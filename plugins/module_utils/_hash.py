@@ -17,6 +17,11 @@ _MASK = 0xFFFFFFFF
 _JHASH_INITVAL = 0xDEADBEEF
 
 
+def kind(engine: str) -> str:
+    """What an engine's hash is known by: two of them come to the same buckets."""
+    return "nftables" if engine == "xt_cluster" else engine
+
+
 def bucket(
     address: str, total_nodes: int, hash_init: int, ports: tuple[int, ...] = (), hash_as: str = "nftables"
 ) -> int:

@@ -13,14 +13,13 @@ from __future__ import annotations
 import ipaddress
 import typing as t
 
-from ansible_collections.clustered.openvpn.plugins.module_utils import _claims, _cluster, _lan, _slots
+from ansible_collections.clustered.openvpn.plugins.module_utils import _claims, _cluster, _hash, _lan, _slots
 from ansible_collections.clustered.openvpn.plugins.module_utils import _params as p
 
 Data = dict[str, t.Any]
 Wanted = t.Mapping[str, t.Mapping[str, t.Any]]
 
 MAX_VRID = 255  # RFC 5798, 5.2.3
-SAME = ("nftables", "xt_cluster", "auto")  # these hash alike
 LONGEST_ADVERT = 40.95  # seconds: twelve bits of hundredths, RFC 5798, 5.2.7
 # What all hosts must be told alike: or packets would have two owners, or none.
 ALIKE = (
@@ -42,7 +41,7 @@ def ring(wanted: Wanted, previous: t.Iterable[t.Mapping[str, t.Any]] = ()) -> Da
     before = max(previous, key=lambda one: one.get("generation", 0), default={})
     known = before.get("hosts", {})
     told = {
-        host: {**mine, "hash_as": "nftables" if mine["hash_as"] in SAME else mine["hash_as"]}
+        host: {**mine, "hash_as": _hash.kind(_cluster.own_hash(mine["hash_as"]))}
         for host, mine in wanted.items()
         if mine and not mine.get("leaving")
     }

@@ -9,8 +9,8 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass, field
 
+from ansible_collections.clustered.openvpn.plugins.module_utils import _hash, _xtables
 from ansible_collections.clustered.openvpn.plugins.module_utils import _params as p
-from ansible_collections.clustered.openvpn.plugins.module_utils import _xtables
 from ansible_collections.clustered.openvpn.plugins.module_utils._cluster import Cluster
 from ansible_collections.clustered.openvpn.plugins.module_utils._plan import Step, step
 from ansible_collections.clustered.openvpn.plugins.module_utils._xtables import Rule, Rules
@@ -36,7 +36,7 @@ def limit(engine: str, cluster: Cluster, most: int) -> p.ParameterError | None:
         return p.ParameterError(
             "distribution", "steer", f"with {engine} each node decides by itself: use flood, or engine=nftables"
         )
-    if cluster.hash_as != engine and {cluster.hash_as, engine} != {"nftables", "xt_cluster"}:
+    if _hash.kind(cluster.hash_as) != _hash.kind(engine):
         return p.ParameterError("hash_as", cluster.hash_as, f"{engine} hashes as itself only: use engine=nftables")
     return None
 
