@@ -91,6 +91,12 @@ class Ring(Hosts):
         self._new = self._new and (done.returncode != 0 or bool(args))
         return done.returncode, done.stdout + done.stderr
 
+    def converge(self, playbook: str = "many_hosts.yml", *args: str, **variables: t.Any) -> str:
+        """Run a playbook, which must end well: what it said."""
+        status, said = self.play(playbook, *args, **variables)
+        assert status == 0, said[-6000:]
+        return said
+
     def changed(self, output: str) -> dict[str, int]:
         """What a playbook says that it changed, by host."""
         return {host: int(count) for host, count in re.findall(r"^(h\d+) .*changed=(\d+) ", output, re.M)}
