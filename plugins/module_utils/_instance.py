@@ -241,6 +241,13 @@ def confined_command(
 # --- parameters -------------------------------------------------------------------------------------------------------
 
 
+def instance_name(parameter: str, value: str) -> str:
+    """What a unit and its files can be called."""
+    if not _NAME.match(value):
+        raise ParameterError(parameter, value, "use at most 64 letters, digits, hyphens and underscores")
+    return value
+
+
 def instances_from(items: t.Sequence[t.Mapping[str, t.Any]]) -> list[Instance]:
     """Parameters -> instances, all of them checked before anything is touched."""
     instances = [_instance(f"instances[{i}]", item) for i, item in enumerate(items)]
@@ -250,9 +257,7 @@ def instances_from(items: t.Sequence[t.Mapping[str, t.Any]]) -> list[Instance]:
 
 
 def _instance(where: str, item: t.Mapping[str, t.Any]) -> Instance:
-    name, role = item["name"], item["role"]
-    if not _NAME.match(name):
-        raise ParameterError(f"{where}.name", name, "use at most 64 letters, digits, hyphens and underscores")
+    name, role = instance_name(f"{where}.name", item["name"]), item["role"]
     for key in ("user", "group"):
         if not _ACCOUNT.match(item[key]):
             raise ParameterError(f"{where}.{key}", item[key], "give the name of an account")

@@ -95,8 +95,9 @@ def killed(cluster: Cluster, run: subprocess.Popen[str], seconds: float, on_host
         cluster.controller().kill()  # the whole of it: workers have a session of their own
         hit = True
     run.communicate(timeout=120)
-    assert run.returncode != 0 or not hit
-    return hit
+    # A module may have said all that it had to say, and only been about to end.
+    assert run.returncode != 0 or on_host or not hit
+    return hit and run.returncode != 0
 
 
 def test_a_run_killed_at_any_moment_is_repaired_by_the_next(

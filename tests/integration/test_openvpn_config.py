@@ -1,0 +1,141 @@
+# Copyright (c) 2026 clustered.openvpn contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The module openvpn_config, in a directory of its own instead of the machine's /etc/openvpn."""
+
+from __future__ import annotations
+
+import os
+import typing as t
+from pathlib import Path
+
+import pytest
+
+from .world import ModuleFailed, World, on_host
+
+GROUP = "adm"
+TWO = [{"name": "one", "content": "port 1\n"}, {"name": "two", "content": "port 2\n"}]
+
+
+class Etc:
+    """What the module sees as /etc/openvpn."""
+
+    def __init__(self, world: World, directory: Path):
+        self.server = directory / "server"
+        self.server.mkdir()
+        self.world = world
+        world.netns("host")
+        world.enter = on_host(world.host, {"/etc/openvpn": directory})
+
+    def config(self, configurations: t.Sequence[dict[str, t.Any]] = TWO, **args: t.Any) -> dict[str, t.Any]:
+        """What the module says."""
+        return self.world.module("openvpn_config", configurations=configurations, group=GROUP, **args)
+
+    def files(self) -> dict[str, tuple[str, int]]:
+        """Name -> content and mode."""
+        return {
+            path.name: (path.read_text(), path.lstat().st_mode & 0o7777)
+            for path in sorted(self.server.iterdir())
+            if not path.is_symlink()
+        }
+
+
+@pytest.fixture
+def etc(world: World, tmp_path: Path) -> Etc:
+    """Empty."""
+    return Etc(world, tmp_path)
+
+
+def test_files_are_written_once(etc: Etc) -> None:
+    assert etc.config(check=True)["changed_names"] == ["one", "two"]
+    assert etc.files() == {}
+    assert etc.config()["changed_names"] == ["one", "two"]
+    assert etc.files() == {"one.conf": ("port 1\n", 0o640), "two.conf": ("port 2\n", 0o640)}
+    assert (etc.server / "one.conf").group() == GROUP
+    inodes = [path.stat().st_ino for path in etc.server.iterdir()]
+    again = etc.config()
+    assert (again["changed"], again["changed_names"], again["diff"]) == (False, [], [])
+    assert [path.stat().st_ino for path in etc.server.iterdir()] == inodes
+
+
+def test_what_differs_is_replaced_and_the_diff_says_so(etc: Etc) -> None:
+    etc.config()
+    one, two = etc.server / "one.conf", etc.server / "two.conf"
+    one.write_text("port 9\n")
+    two.chmod(0o666)
+    os.chown(two, 0, 0)
+    for check in (True, False):
+        said = etc.config(check=check)
+        assert said["changed_names"] == ["one", "two"]
+        text, rights = said["diff"]
+        assert (text["before"], text["after"], text["after_header"]) == (
+            "port 9\n",
+            "port 1\n",
+            "/etc/openvpn/server/one.conf",
+        )
+        assert rights["before"] == "0:0 0666\n"
+        assert rights["after"].endswith(" 0640\n")
+    assert etc.files() == {"one.conf": ("port 1\n", 0o640), "two.conf": ("port 2\n", 0o640)}
+
+
+def test_a_link_is_replaced_by_a_file_and_what_it_leads_to_is_left_alone(etc: Etc, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.write_text("somebody else's")
+    link = etc.server / "one.conf"
+    link.symlink_to(other)
+    assert etc.config()["diff"][0]["before"] == f"-> {other}\n"
+    assert not link.is_symlink()
+    link.unlink()
+    link.symlink_to(other)
+    assert etc.config(TWO[:1], state="absent")["changed_names"] == ["one"]
+    assert list(etc.files()) == ["two.conf"]
+    assert other.read_text() == "somebody else's"
+
+
+def test_absent_removes_those_that_are_named(etc: Etc) -> None:
+    etc.config([*TWO, {"name": "three", "content": ""}])
+    gone = [{"name": "one"}, {"name": "two"}, {"name": "never"}]
+    assert etc.config(gone, state="absent", check=True)["changed_names"] == ["one", "two"]
+    assert len(etc.files()) == 3
+    assert etc.config(gone, state="absent")["changed_names"] == ["one", "two"]
+    assert list(etc.files()) == ["three.conf"]
+    assert not etc.config(gone, state="absent")["changed"]
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"name": "../x", "content": ""}, r"configurations\[2\].name: '../x': use at most 64 letters"),
+        ({"name": "three"}, r"configurations\[2\].content: None: give the configuration"),
+        ({"name": "two", "content": ""}, r"configurations\[\].name: '/etc/openvpn/server/two.conf': named twice"),
+        ({"name": "x", "role": "client", "content": ""}, r"configurations\[2\].role: 'client': there is no directory"),
+        ({"name": "taken", "content": ""}, r"configurations\[2\].name: '/etc/.*/taken.conf': is no file"),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_is_written(etc: Etc, bad: dict[str, t.Any], message: str) -> None:
+    (etc.server / "taken.conf").mkdir()
+    with pytest.raises(ModuleFailed, match=message):
+        etc.config([*TWO, bad])
+    assert [path.name for path in etc.server.iterdir()] == ["taken.conf"]
+
+
+def test_a_group_or_a_directory_that_an_earlier_task_makes(etc: Etc) -> None:
+    etc.server.rmdir()
+    assert etc.config(check=True)["changed_names"] == ["one", "two"]
+    assert not etc.config(check=True, state="absent")["changed"]
+    etc.server.mkdir()
+    said = {"configurations": TWO, "group": "no-such-group"}
+    assert etc.world.module("openvpn_config", check=True, **said)["changed_names"] == ["one", "two"]
+    with pytest.raises(ModuleFailed, match="group: 'no-such-group': there is no such group; make it"):
+        etc.world.module("openvpn_config", **said)
+    assert etc.files() == {}
+
+
+def test_what_cannot_be_written_leaves_the_old_one(etc: Etc) -> None:
+    etc.config()
+    etc.world.enter = [*etc.world.enter, "prlimit", "--fsize=100"]
+    long = [{"name": "one", "content": "port 7777\n" * 100}]
+    with pytest.raises(ModuleFailed, match="File too large"):
+        World.module(etc.world, "openvpn_config", configurations=long, group=GROUP)
+    assert etc.files() == {"one.conf": ("port 1\n", 0o640), "two.conf": ("port 2\n", 0o640)}
