@@ -22,9 +22,9 @@ site_tests := $(wildcard $(addprefix tests/integration/test_,site*.py bundle*.py
 # antsibull leaves a log in the home directory.
 at_home := HOME=$(CURDIR)/.cache/home
 lints := lint-ansible lint-yaml lint-python lint-types lint-shell lint-docs lint-changelog
-targets := help demo demo-bundle test lint unit sanity integration site lab molecule explore build bench format setup clean
+targets := help demo demo-bundle test lint unit sanity integration site lab soak molecule explore build bench format setup clean
 
-.PHONY: $(targets) $(lints) demo-test lab-test
+.PHONY: $(targets) $(lints) demo-test
 .NOTPARALLEL:
 
 help: ## this list
@@ -37,7 +37,7 @@ demo-bundle: setup ## two sites and four tunnels on this machine: how much they 
 	@demo/bundle
 
 test: setup ## all of: lint unit sanity demo build integration site molecule lab (root)
-	@tools/stages --count lint,unit,sanity,demo-test build integration molecule lab-test site
+	@tools/stages --count lint,unit,sanity,demo-test build integration molecule lab site
 
 lint: setup ## Ansible, YAML, Python, types, shell, docs and changelog
 	@tools/stages $(lints)
@@ -57,9 +57,13 @@ site: setup ## the same for what takes long: playbooks with real clients, bundle
 	@[ "$$(id -u)" -eq 0 ] || { echo "make site: network namespaces need root" >&2; exit 1; }
 	$(importable) pytest $(call at_once,2) $(site_tests)
 
-lab: setup ## tests on hosts with systemd: reboots, killed runs; see tests/lab/README.md (root; SUITE=trixie, KILLS=20)
+lab: setup ## tests on hosts with systemd: reboots, failover, engines; see tests/lab/README.md (root; SUITE=trixie, MEMBERS=16)
 	@[ "$$(id -u)" -eq 0 ] || { echo "make lab: namespaces and containers need root" >&2; exit 1; }
-	KILLS=$${KILLS:-20} pytest $(call at_once,2) tests/lab
+	pytest $(call at_once,2) tests/lab
+
+soak: setup ## lab with all that takes long: killed runs, hosts rebooted one by one, Debian 13, more members (root; KILLS=20, MEMBERS=16)
+	@[ "$$(id -u)" -eq 0 ] || { echo "make soak: namespaces and containers need root" >&2; exit 1; }
+	MEMBERS=$${MEMBERS:-16} pytest $(call at_once,2) -m 'soak or not soak' tests/lab
 
 molecule: setup ## every role on hosts of the lab, see molecule/README.md (root; SCENARIO=pki, SUITE=trixie, COMMAND=converge)
 	@[ "$$(id -u)" -eq 0 ] || { echo "make molecule: namespaces and containers need root" >&2; exit 1; }
@@ -90,10 +94,6 @@ clean: ## remove the demo's cluster, .venv, caches, and the packages that make i
 # The demo, and nothing of it left behind.
 demo-test: setup
 	@result=0; demo/run || result=$$?; demo/clean || result=$$?; exit $$result
-
-# With fewer killed runs: each takes as long as two.
-lab-test: setup
-	@KILLS=$${KILLS:-2} $(MAKE) --no-print-directory lab
 
 lint-ansible: setup
 	ansible-lint

@@ -50,6 +50,7 @@ attributes:
     description: A directory or a group that does not exist is taken as made by an earlier task.
   diff_mode:
     support: full
+    description: The text of the files, and their owner and rights where these change.
   platform:
     support: full
     platforms: posix

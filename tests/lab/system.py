@@ -33,11 +33,12 @@ def run(*command: str | Path, timeout: float = 30) -> str:
 
 
 def wait_for(what: str, condition: t.Callable[[], object], seconds: float, log: Path | None = None) -> None:
-    """Wait until the condition holds, or say what was waited for and where to look."""
+    """Wait until the condition holds, or say what was waited for, and what the log has at its end."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
-            raise LabError(f"waited {seconds:.0f} s for {what}" + (f": see {log}" if log else ""))
+            said = "\n".join(log.read_text(errors="replace").splitlines()[-20:]) if log and log.exists() else ""
+            raise LabError(f"waited {seconds:.0f} s for {what}" + (f": see {log}\n{said}" if log else ""))
         time.sleep(0.05)
 
 

@@ -58,7 +58,7 @@ def overlays() -> int:
     return Path("/proc/self/mountinfo").read_text().count(" - overlay ")
 
 
-@pytest.fixture(scope="module", params=["bookworm", "trixie"])
+@pytest.fixture(scope="module", params=["bookworm", pytest.param("trixie", marks=pytest.mark.soak)])
 def up(request: pytest.FixtureRequest) -> t.Iterator[str]:
     """A lab of two hosts and a client; its Debian."""
     lab("root", "--suite", request.param, timeout=1200)
@@ -155,6 +155,7 @@ def test_a_second_lab_is_another_network() -> None:
     assert pings("c1", "203.0.113.1")
 
 
+@pytest.mark.soak
 def test_the_kernel_of_a_legacy_host_has_clusterip() -> None:
     name = f"{NAME}l"
     try:

@@ -200,6 +200,7 @@ def test_what_a_member_cannot_serve_goes_to_the_other_on_its_host_first(ring: Ri
     assert {number: host_of(member) for number, member in wait_until_well(ring).items()} == hosts
 
 
+@pytest.mark.soak
 def test_a_fourth_host_takes_few_slots_and_the_plan_says_so(ring: Ring, capsys: pytest.CaptureFixture[str]) -> None:
     before = wait_until_well(ring)
     ring.enlist("h1", "h2", "h3", "h4")
@@ -249,6 +250,7 @@ class Visitors(threading.Thread):
         self.join()
 
 
+@pytest.mark.soak
 def test_hosts_may_be_rebooted_one_by_one(ring: Ring, capsys: pytest.CaptureFixture[str]) -> None:
     wait_until_well(ring)
     owners = members_of(ring)
@@ -271,6 +273,7 @@ def test_hosts_may_be_rebooted_one_by_one(ring: Ring, capsys: pytest.CaptureFixt
     assert set(shares.values()) == {64}
 
 
+@pytest.mark.soak
 def test_hosts_may_speak_to_each_other_one_by_one(ring: Ring) -> None:
     ring.converge(clusterip_cluster_unicast=True)
     before = ring.wait_until_owned(10)

@@ -21,7 +21,7 @@ import pytest
 from cluster import INSTANCES, Cluster, say
 from integration.served import State, differences, differences_at_last
 
-KILLS = int(os.environ.get("KILLS", "4"))
+KILLS = int(os.environ.get("KILLS", "20"))
 SEED = os.environ.get("SEED") or str(time.time_ns())
 
 # What the host is to become, in turn.
@@ -29,6 +29,9 @@ WANTED: dict[str, dict[str, t.Any]] = {
     "two": {"netns_cluster_size": 2},
     "three": {"netns_cluster_size": 3, "netns_cluster_distribution": "flood", "openvpn_server_keepalive_timeout": 70},
 }
+
+
+pytestmark = pytest.mark.soak
 
 
 @pytest.fixture
