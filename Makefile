@@ -55,7 +55,7 @@ integration: setup ## tests on the real kernel, in namespaces of their own (root
 
 site: setup ## the same for what takes long: playbooks with real clients, bundles, many hosts, CLUSTERIP on its own kernel (root)
 	@[ "$$(id -u)" -eq 0 ] || { echo "make site: network namespaces need root" >&2; exit 1; }
-	$(importable) pytest $(call at_once,2) $(site_tests)
+	$(importable) pytest $(call at_once,3) $(site_tests)
 
 lab: setup ## tests on hosts with systemd: reboots, failover, engines; see tests/lab/README.md (root; SUITE=trixie, MEMBERS=16)
 	@[ "$$(id -u)" -eq 0 ] || { echo "make lab: namespaces and containers need root" >&2; exit 1; }
