@@ -248,6 +248,13 @@ def instance_name(parameter: str, value: str) -> str:
     return value
 
 
+def account_name(parameter: str, value: str) -> str:
+    """What a user or a group can be called."""
+    if not _ACCOUNT.match(value):
+        raise ParameterError(parameter, value, "give the name of an account")
+    return value
+
+
 def instances_from(items: t.Sequence[t.Mapping[str, t.Any]]) -> list[Instance]:
     """Parameters -> instances, all of them checked before anything is touched."""
     instances = [_instance(f"instances[{i}]", item) for i, item in enumerate(items)]
@@ -259,8 +266,7 @@ def instances_from(items: t.Sequence[t.Mapping[str, t.Any]]) -> list[Instance]:
 def _instance(where: str, item: t.Mapping[str, t.Any]) -> Instance:
     name, role = instance_name(f"{where}.name", item["name"]), item["role"]
     for key in ("user", "group"):
-        if not _ACCOUNT.match(item[key]):
-            raise ParameterError(f"{where}.{key}", item[key], "give the name of an account")
+        account_name(f"{where}.{key}", item[key])
     config = item["config"] or f"/etc/openvpn/{role}/{name}.conf"
     management = item["management"] or f"{RUN}/{name}/management.sock"
     for key, path in (("config", config), ("management", management)):

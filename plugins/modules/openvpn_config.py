@@ -99,7 +99,7 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.clustered.openvpn.plugins.module_utils import _config_files, _params
-from ansible_collections.clustered.openvpn.plugins.module_utils._instance import instance_name
+from ansible_collections.clustered.openvpn.plugins.module_utils._instance import account_name, instance_name
 from ansible_collections.clustered.openvpn.plugins.module_utils._params import ParameterError
 
 MODE = 0o640
@@ -121,7 +121,7 @@ ARGUMENT_SPEC = {
 
 def gid_of(module: AnsibleModule) -> int | None:
     """The group's number."""
-    name = module.params["group"]
+    name = account_name("group", module.params["group"])
     try:
         return grp.getgrnam(name).gr_gid
     except KeyError as exc:
@@ -141,7 +141,10 @@ def wanted_from(module: AnsibleModule) -> list[_config_files.ConfigFile]:
             raise ParameterError(f"{where}.content", None, "give the configuration, or state: absent")
         if present and not os.path.isdir(directory) and not module.check_mode:
             raise ParameterError(f"{where}.role", item["role"], f"there is no directory {directory}; make it")
-        content = (item["content"] or "").encode()
+        try:
+            content = (item["content"] or "").encode()
+        except UnicodeEncodeError as exc:
+            raise ParameterError(f"{where}.content", item["content"], "write it in UTF-8") from exc
         result.append(_config_files.ConfigFile(name, f"{directory}/{name}.conf", content, gid, MODE))
     _params.unique("configurations[].name", (file.path for file in result))
     return result
