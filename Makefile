@@ -57,13 +57,13 @@ site: setup ## the same for what takes long: playbooks with real clients, bundle
 	@[ "$$(id -u)" -eq 0 ] || { echo "make site: network namespaces need root" >&2; exit 1; }
 	$(importable) pytest $(call at_once,3) $(site_tests)
 
-lab: setup ## tests on hosts with systemd: reboots, failover, engines; see tests/lab/README.md (root; SUITE=trixie, MEMBERS=16)
+lab: setup ## tests on hosts with systemd: reboots, failover, engines; see tests/lab/README.md (root; SUITE=trixie)
 	@[ "$$(id -u)" -eq 0 ] || { echo "make lab: namespaces and containers need root" >&2; exit 1; }
 	pytest $(call at_once,2) tests/lab
 
-soak: setup ## lab with all that takes long: killed runs, hosts rebooted one by one, Debian 13, more members (root; KILLS=20, MEMBERS=16)
+soak: setup ## lab and site with all that takes long: killed runs, many members, reboots one by one (root; KILLS=20, MEMBERS=16)
 	@[ "$$(id -u)" -eq 0 ] || { echo "make soak: namespaces and containers need root" >&2; exit 1; }
-	MEMBERS=$${MEMBERS:-16} pytest $(call at_once,2) -m 'soak or not soak' tests/lab
+	$(importable) pytest $(call at_once,2) -m 'soak or not soak' tests/lab $(site_tests)
 
 molecule: setup ## every role on hosts of the lab, see molecule/README.md (root; SCENARIO=pki, SUITE=trixie, COMMAND=converge)
 	@[ "$$(id -u)" -eq 0 ] || { echo "make molecule: namespaces and containers need root" >&2; exit 1; }

@@ -169,7 +169,7 @@ def _device(bundle: Bundle, tunnel: Tunnel, seen: Seen, before: t.Mapping[str, s
 
 def _addresses(tunnel: Tunnel) -> set[tuple[str, str | None]]:
     """With IPv4, without the peer's: a route to that over one tunnel would have a strict rp_filter refuse it from all
-    others. IPv6 has no such filter, and takes no gateway without a route to it."""
+    others. IPv6 has no such filter."""
     return {(pair.local, pair.peer if pair.family == "ip6" else None) for pair in tunnel.pairs}
 
 
@@ -245,10 +245,10 @@ def _route(bundle: Bundle, key: RouteKey, route: MultiRoute, verb: str) -> Step:
     words += ["proto", PROTOCOL, *(["src", route.src] if route.src else [])]
     words += ["reordering", str(route.reordering)] if route.reordering else []
     words += ["congctl", route.congestion_control] if route.congestion_control else []
-    onlink = ("onlink",) if one == "ip" else ()
+    # Of IPv4 there is no route to the peer; that of IPv6 the kernel makes a moment after the address.
     if len(legs) == 1:
-        return _ip(bundle, *words, "via", legs[0][0], "dev", legs[0][1], *onlink)
-    hops = (("nexthop", "via", via, "dev", dev, *onlink) for via, dev, _weight in legs)
+        return _ip(bundle, *words, "via", legs[0][0], "dev", legs[0][1], "onlink")
+    hops = (("nexthop", "via", via, "dev", dev, "onlink") for via, dev, _weight in legs)
     return _ip(bundle, *words, *(word for hop in hops for word in hop))
 
 

@@ -14,9 +14,10 @@ from uml import run_once
 
 CHECKOUT = Path(__file__).parents[2]
 FILES = sorted(path.name for path in (CHECKOUT / "tests/legacy").glob("test_*.py"))
+LONG = {"test_ring.py": pytest.mark.soak}  # tests/lab/test_engines.py has such a ring, too
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=LONG.get(name, ())) for name in FILES])
 def test_on_a_kernel_that_has_clusterip(name: str, tmp_path: Path) -> None:
     options = ("-q", "--durations=5", "-p", "no:cacheprovider", f"--rootdir={CHECKOUT}")
     command = (sys.executable, "-B", "-m", "pytest", *options, str(CHECKOUT / "tests/legacy" / name))

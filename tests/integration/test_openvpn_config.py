@@ -28,9 +28,9 @@ class Etc:
         world.netns("host")
         world.enter = on_host(world.host, {"/etc/openvpn": directory})
 
-    def config(self, configurations: t.Sequence[dict[str, t.Any]] = TWO, **args: t.Any) -> dict[str, t.Any]:
-        """What the module says."""
-        return self.world.module("openvpn_config", configurations=configurations, group=GROUP, **args)
+    def config(self, configurations: t.Sequence[dict[str, t.Any]] = (), **args: t.Any) -> dict[str, t.Any]:
+        """What the module says; of the two, if nothing else is said."""
+        return self.world.module("openvpn_config", configurations=configurations or TWO, group=GROUP, **args)
 
     def files(self) -> dict[str, tuple[str, int]]:
         """Name -> content and mode."""

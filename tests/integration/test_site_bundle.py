@@ -139,6 +139,7 @@ def test_bad_input_is_refused_at_both_ends_before_any_change(sites: Sites) -> No
     assert [sites.lab.live(end) for end in (0, 1)] == [[1, 2], [1, 2]]
 
 
+@pytest.mark.soak
 def test_certificates_come_from_elsewhere(sites: Sites) -> None:
     for i, name in enumerate(HOSTS):
         shutil.rmtree(sites.root / name / "etc/clustered-openvpn" / sites.lab.names[i])

@@ -127,6 +127,7 @@ def test_moved_clients_of_both_families_are_told(site: DualStack) -> None:
     site.assert_settled()
 
 
+@pytest.mark.soak
 def test_another_address_of_ipv6_leaves_nothing_of_the_former(site: DualStack) -> None:
     then = site.wait_until_served_as_predicted(20)
     site.address6 = "2001:db8::20"

@@ -21,9 +21,11 @@ from cluster import ADDRESS, INSIDE, INSTANCES, Cluster, say, wait_until
 
 from ansible_collections.clustered.openvpn.plugins.filter.cluster import bucket_member, bucket_owners
 
-MEMBERS = [f"vpn{i + 1}" for i in range(int(os.environ.get("MEMBERS", "4")))]
+MEMBERS = [f"vpn{i + 1}" for i in range(int(os.environ.get("MEMBERS", "16")))]
 LAST = f"c{len(MEMBERS)}"
 NODE = "/etc/clustered-openvpn/vpn"
+
+pytestmark = pytest.mark.soak
 
 # A conversation through the tunnel: a line each second, and the same one back.
 TALK = f"""

@@ -257,6 +257,7 @@ def test_both_halves_of_a_split_network_serve_and_one_after_it_heals(ring: Ring)
     assert set(after) == set(before)
 
 
+@pytest.mark.soak
 def test_with_failback_a_host_takes_its_slots_again(ring: Ring, capsys: pytest.CaptureFixture[str]) -> None:
     ring.converge(clusterip_cluster_failback=True)
     before = wait_for_shares(ring)

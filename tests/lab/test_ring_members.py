@@ -287,6 +287,7 @@ def test_hosts_may_speak_to_each_other_one_by_one(ring: Ring) -> None:
     }
 
 
+@pytest.mark.soak
 def test_without_failover_buckets_are_as_laid_out(ring: Ring) -> None:
     ring.enlist("h1", "h2", "h3")
     ring.converge(clusterip_cluster_failover=False)

@@ -12,7 +12,7 @@ from ansible_collections.clustered.openvpn.plugins.module_utils import _bundle_p
 from ansible_collections.clustered.openvpn.plugins.module_utils._params import ParameterError
 from ansible_collections.clustered.openvpn.plugins.module_utils._routing import Device, MultiRoute, RoutingRule, Seen
 
-from .test__bundle import bundle
+from .test__bundle import bundle, tunnel
 
 LOOPBACK = Device("lo", None, addresses=frozenset({("127.0.0.1", None)}))
 
@@ -56,6 +56,15 @@ def test_from_nothing_everything_is_made():
         "ip -4 route add 192.168.2.0/24 proto 197 src 10.99.0.1 via 10.99.0.130 dev site-1 onlink",
         "ip -4 rule add pref 10000 fwmark 1195 lookup 1195 protocol 197",
     ]
+
+
+def test_no_route_waits_for_one_to_its_peer():
+    """Of IPv6 the kernel makes it after the address, when it gets to it: now and then, not in time."""
+    both = [{"local": "10.99.0.2", "peer": "10.99.0.130"}, {"local": "fd99::2", "peer": "fd99::8000:0:0:2"}]
+    made = bundle(networks=["192.168.2.0/24", "fd01:2::/64"], tunnels=[tunnel(1, addresses=both)])
+    routes = [text for text in commands(made, Seen({"lo": LOOPBACK})) if " route add " in text]
+    assert {text.split()[1] for text in routes} == {"-4", "-6"}
+    assert all(text.endswith(" onlink") for text in routes)
 
 
 def test_a_tunnel_more_leaves_the_others_alone():
