@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import shlex
 import subprocess
+import time
+import typing as t
 from pathlib import Path
 
 import uml
@@ -37,6 +39,7 @@ sleep 60
 
 
 SECONDS = 240  # for a boot: ten, and many times that beside others, for each system call of its programs is traced
+AGAIN = 20.0  # seconds until it is asked once more
 
 
 class LegacyHost(Host):
@@ -93,17 +96,43 @@ class LegacyHost(Host):
             self.switch_off(hard=hard)
             self.start()
         else:
-            before = self._boot_id()
-            self._ask_to("reboot")
-            wait_for(f"host {self.name} to come back", lambda: self._boot_id() not in ("", before), SECONDS, self.log)
+            before, ask = "", self._asking("reboot")
+
+            def booted_anew() -> bool:
+                nonlocal before
+                now = self._boot_id()
+                before = before or now
+                if now == before != "":
+                    ask()
+                return now not in ("", before)
+
+            wait_for(f"host {self.name} to come back", booted_anew, SECONDS, self.log)
         self.wait_until_running()
 
     def switch_off(self, *, hard: bool = False) -> None:
         if not hard and self.cgroup.populated():
-            self._ask_to("poweroff")
-            wait_for(f"host {self.name} to shut down", lambda: not self.cgroup.populated(), 60, self.log)
+            ask = self._asking("poweroff")
+
+            def is_off() -> bool:
+                if self.cgroup.populated():
+                    ask()
+                return not self.cgroup.populated()
+
+            wait_for(f"host {self.name} to shut down", is_off, SECONDS, self.log)
         self.cgroup.kill()
         wait_for(f"host {self.name} to be off", lambda: not self._network.plugged(self.name), 20, self.log)
+
+    def _asking(self, verb: str) -> t.Callable[[], None]:
+        """What asks the host now and then: beside other load, a connection may take longer than ssh waits for it."""
+        asked = -AGAIN
+
+        def ask() -> None:
+            nonlocal asked
+            if time.monotonic() - asked >= AGAIN:
+                self._ask_to(verb)
+                asked = time.monotonic()
+
+        return ask
 
     def _ask_to(self, verb: str) -> None:
         with contextlib.suppress(LabError):  # the connection may end before its command
