@@ -198,8 +198,13 @@ def _usable(bundle: Bundle, there: Device) -> bool:
 
 
 def _own_addresses(bundle: Bundle, seen: Seen) -> list[Step]:
+    """An address of IPv6 is no source for a route before duplicates were looked for, which has its own time."""
     held = _on_loopback(seen)
-    return [_ip(bundle, "addr", "add", _host(one), "dev", "lo") for one in bundle.addresses if one not in held]
+    return [
+        _ip(bundle, "addr", "add", _host(one), "dev", "lo", *(["nodad"] if ":" in one else []))
+        for one in bundle.addresses
+        if one not in held
+    ]
 
 
 def _no_addresses(bundle: Bundle, seen: Seen, addresses: t.Iterable[str]) -> list[Step]:
