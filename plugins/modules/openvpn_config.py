@@ -32,7 +32,7 @@ options:
         default: server
       content:
         description:
-          - The configuration. It is shown in diffs, so keep keys in files of their own.
+          - The configuration. It is shown in diffs, and nowhere else.
           - Required for O(state=present).
         type: str
   group:
@@ -119,6 +119,18 @@ ARGUMENT_SPEC = {
 }
 
 
+class Module(AnsibleModule):
+    """Says nothing of contents but in a diff: they may have secrets, and the host's log has many readers."""
+
+    def _log_invocation(self) -> None:
+        names = ", ".join(repr(item["name"]) for item in self.params["configurations"])
+        self.log(f"Invoked with state={self.params['state']} for {names}")
+
+    def _return_formatted(self, kwargs: dict[str, t.Any]) -> None:
+        kwargs.setdefault("invocation", {"module_args": {key: self.params.get(key) for key in ("group", "state")}})
+        super()._return_formatted(kwargs)
+
+
 def gid_of(module: AnsibleModule) -> int | None:
     """The group's number."""
     name = account_name("group", module.params["group"])
@@ -144,7 +156,7 @@ def wanted_from(module: AnsibleModule) -> list[_config_files.ConfigFile]:
         try:
             content = (item["content"] or "").encode()
         except UnicodeEncodeError as exc:
-            raise ParameterError(f"{where}.content", item["content"], "write it in UTF-8") from exc
+            raise ParameterError(f"{where}.content", name, "write its content in UTF-8") from exc
         result.append(_config_files.ConfigFile(name, f"{directory}/{name}.conf", content, gid, MODE))
     _params.unique("configurations[].name", (file.path for file in result))
     return result
@@ -162,15 +174,20 @@ def run(module: AnsibleModule) -> None:
         diff += _config_files.diff(file.path, there, file if present else None)
         if module.check_mode:
             continue
-        if present:
-            _config_files.write(file)
-        else:
-            os.unlink(file.path)
+        try:
+            if present:
+                _config_files.write(file)
+            else:
+                os.unlink(file.path)
+        except OSError as exc:
+            module.fail_json(msg=f"{file.path}: {exc.strerror}")
     module.exit_json(changed=bool(todo), changed_names=[file.name for file, _there in todo], diff=diff)
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
+    module = Module(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
+    if os.geteuid() != 0:
+        module.fail_json(msg="this module writes root's files and must run as root: use 'become: true'")
     try:
         run(module)
     except (ParameterError, OSError) as exc:

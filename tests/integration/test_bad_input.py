@@ -268,6 +268,7 @@ def test_not_root(host: World) -> None:
         *TASKS,
         ("openvpn_instance", instances),
         ("openvpn_instance_info", {}),
+        ("openvpn_config", {"configurations": [{"name": "bad-input-test", "content": ""}]}),
         ("clusterip_info", {}),
     ]:
         # a user namespace without a mapping: the files are ours, and we are nobody

@@ -59,6 +59,12 @@ def test_files_are_written_once(etc: Etc) -> None:
     assert [path.stat().st_ino for path in etc.server.iterdir()] == inodes
 
 
+def test_contents_are_in_diffs_alone(etc: Etc) -> None:
+    said = etc.config([{"name": "one", "content": "setenv SECRET xyzzy\n"}])
+    assert "xyzzy" in said.pop("diff")[0]["after"]
+    assert "xyzzy" not in str(said)
+
+
 def test_what_differs_is_replaced_and_the_diff_says_so(etc: Etc) -> None:
     etc.config()
     one, two = etc.server / "one.conf", etc.server / "two.conf"
@@ -136,6 +142,6 @@ def test_what_cannot_be_written_leaves_the_old_one(etc: Etc) -> None:
     etc.config()
     etc.world.enter = [*etc.world.enter, "prlimit", "--fsize=100"]
     long = [{"name": "one", "content": "port 7777\n" * 100}]
-    with pytest.raises(ModuleFailed, match="File too large"):
+    with pytest.raises(ModuleFailed, match=r"/etc/openvpn/server/one\.conf: File too large"):
         World.module(etc.world, "openvpn_config", configurations=long, group=GROUP)
     assert etc.files() == {"one.conf": ("port 1\n", 0o640), "two.conf": ("port 2\n", 0o640)}
