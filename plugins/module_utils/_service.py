@@ -15,7 +15,7 @@ import sys
 import typing as t
 from dataclasses import dataclass
 
-from ansible_collections.clustered.openvpn.plugins.module_utils import _failover, _restore
+from ansible_collections.clustered.openvpn.plugins.module_utils import _failover, _files, _restore
 from ansible_collections.clustered.openvpn.plugins.module_utils._supervisor_systemd import UNITS
 from ansible_collections.clustered.openvpn.plugins.module_utils._units import (
     CLAIMS,
@@ -127,19 +127,14 @@ def differing(wanted: Files, there: Files) -> tuple[Files, list[str]]:
 
 
 def put(files: Files) -> None:
-    """Write files, each by a rename: none is ever half there."""
+    """Write files and links; none is ever half there."""
     for path, file in files.items():
         os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-        new = f"{path}.new"
-        if os.path.lexists(new):
-            os.unlink(new)
         if file.target:
-            os.symlink(file.target, new)
+            _files.remove(path)
+            os.symlink(file.target, path)
         else:
-            with open(new, "w", encoding="utf-8") as out:
-                os.fchmod(out.fileno(), file.mode)
-                out.write(file.text)
-        os.rename(new, path)
+            _files.replace(path, file.text.encode(), file.mode)
 
 
 def drop(paths: t.Iterable[str]) -> None:

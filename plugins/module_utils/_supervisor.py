@@ -10,10 +10,10 @@ import contextlib
 import json
 import os
 import subprocess
-import tempfile
 import time
 import typing as t
 
+from ansible_collections.clustered.openvpn.plugins.module_utils import _files
 from ansible_collections.clustered.openvpn.plugins.module_utils._instance import (
     RUN,
     STATUS_INTERVAL,
@@ -171,13 +171,10 @@ def read_record(instance: Instance) -> dict[str, t.Any]:
 
 
 def write_record(instance: Instance, pid: int, digest: str) -> None:
-    """Replaced by rename, so that a reader never sees half of it."""
+    """What was started, for the next run."""
     os.makedirs(RUN, mode=0o755, exist_ok=True)
     data = {"digest": digest, "pid": pid, "ticks": start_ticks(pid), "instance": to_dict(instance)}
-    descriptor, path = tempfile.mkstemp(dir=RUN, prefix=f".{instance.name}.")
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump(data, file)
-    os.rename(path, instance.record)
+    _files.replace(instance.record, json.dumps(data).encode(), 0o600)
 
 
 def recorded_instances() -> list[Instance]:

@@ -14,6 +14,7 @@ import re
 import shutil
 import typing as t
 
+from ansible_collections.clustered.openvpn.plugins.module_utils import _files
 from ansible_collections.clustered.openvpn.plugins.module_utils import _supervisor as base
 from ansible_collections.clustered.openvpn.plugins.module_utils._instance import (
     OPENVPN,
@@ -203,7 +204,4 @@ class SystemdSupervisor:
     def _write(self, instance: Instance, caps: t.Sequence[str]) -> None:
         path = drop_in_path(instance)
         os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-        with open(path + ".new", "w", encoding="utf-8") as file:
-            os.fchmod(file.fileno(), 0o644)
-            file.write(drop_in_text(instance, caps, self._binary))
-        os.rename(path + ".new", path)
+        _files.replace(path, drop_in_text(instance, caps, self._binary).encode(), 0o644)

@@ -16,31 +16,33 @@ description:
   - Each file is replaced as a whole, a symbolic link by a file. A process that runs is not touched.
 options:
   configurations:
-    description: The configurations.
+    description: The configurations to write. Required for O(state=present).
     type: list
     elements: dict
-    required: true
     suboptions:
       name:
         description: Name of the instance. Letters, digits, hyphens and underscores.
         type: str
         required: true
-      role:
-        description: The directory, which must exist, and belongs to one of the distribution's units.
-        type: str
-        choices: [server, client]
-        default: server
       content:
-        description:
-          - The configuration. It is shown in diffs, and nowhere else.
-          - Required for O(state=present).
+        description: The configuration. It is shown in diffs, and nowhere else.
         type: str
+        required: true
+  names:
+    description: Names of the instances whose configurations are removed. Required for O(state=absent).
+    type: list
+    elements: str
+  role:
+    description: The directory, which must exist, and belongs to one of the distribution's units.
+    type: str
+    choices: [server, client]
+    default: server
   group:
     description: The group that may read it. It must exist. The owner is C(root), the mode C(0640).
     type: str
     default: openvpn
   state:
-    description: V(absent) removes the files.
+    description: V(present) writes O(configurations), V(absent) removes those of O(names).
     type: str
     choices: [present, absent]
     default: present
@@ -78,8 +80,7 @@ EXAMPLES = r"""
 
 - name: Not these any more
   clustered.openvpn.openvpn_config:
-    configurations:
-      - name: office-tcp
+    names: [office-tcp]
     state: absent
 """
 
@@ -98,7 +99,7 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.clustered.openvpn.plugins.module_utils import _config_files, _params
+from ansible_collections.clustered.openvpn.plugins.module_utils import _files, _params
 from ansible_collections.clustered.openvpn.plugins.module_utils._instance import account_name, instance_name
 from ansible_collections.clustered.openvpn.plugins.module_utils._params import ParameterError
 
@@ -107,13 +108,13 @@ ARGUMENT_SPEC = {
     "configurations": {
         "type": "list",
         "elements": "dict",
-        "required": True,
         "options": {
             "name": {"type": "str", "required": True},
-            "role": {"type": "str", "choices": ["server", "client"], "default": "server"},
-            "content": {"type": "str"},
+            "content": {"type": "str", "required": True},
         },
     },
+    "names": {"type": "list", "elements": "str"},
+    "role": {"type": "str", "choices": ["server", "client"], "default": "server"},
     "group": {"type": "str", "default": "openvpn"},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
 }
@@ -123,11 +124,12 @@ class Module(AnsibleModule):
     """Says nothing of contents but in a diff: they may have secrets, and the host's log has many readers."""
 
     def _log_invocation(self) -> None:
-        names = ", ".join(repr(item["name"]) for item in self.params["configurations"])
-        self.log(f"Invoked with state={self.params['state']} for {names}")
+        names = self.params["names"] or [item["name"] for item in self.params["configurations"] or []]
+        self.log(f"Invoked with state={self.params['state']} role={self.params['role']} for {names}")
 
     def _return_formatted(self, kwargs: dict[str, t.Any]) -> None:
-        kwargs.setdefault("invocation", {"module_args": {key: self.params.get(key) for key in ("group", "state")}})
+        shown = {key: value for key, value in self.params.items() if key != "configurations"}
+        kwargs.setdefault("invocation", {"module_args": shown})
         super()._return_formatted(kwargs)
 
 
@@ -137,55 +139,58 @@ def gid_of(module: AnsibleModule) -> int | None:
     try:
         return grp.getgrnam(name).gr_gid
     except KeyError as exc:
-        if module.check_mode or module.params["state"] == "absent":
+        if module.check_mode:
             return None
         raise ParameterError("group", name, "there is no such group; make it with ansible.builtin.group") from exc
 
 
-def wanted_from(module: AnsibleModule) -> list[_config_files.ConfigFile]:
-    """Parameters -> files, all of them checked before anything is touched."""
-    present, gid, result = module.params["state"] == "present", gid_of(module), []
-    for i, item in enumerate(module.params["configurations"]):
-        where = f"configurations[{i}]"
-        name = instance_name(f"{where}.name", item["name"])
-        directory = f"/etc/openvpn/{item['role']}"
-        if present and item["content"] is None:
-            raise ParameterError(f"{where}.content", None, "give the configuration, or state: absent")
-        if present and not os.path.isdir(directory) and not module.check_mode:
-            raise ParameterError(f"{where}.role", item["role"], f"there is no directory {directory}; make it")
+def wanted_from(module: AnsibleModule, directory: str) -> dict[str, _files.File | None]:
+    """Parameters -> name and file, nothing for one to remove; all of them checked before anything is touched."""
+    if module.params["state"] == "absent":
+        return {instance_name(f"names[{i}]", name): None for i, name in enumerate(module.params["names"])}
+    if not os.path.isdir(directory) and not module.check_mode:
+        raise ParameterError("role", module.params["role"], f"there is no directory {directory}; make it")
+    gid, items = gid_of(module), module.params["configurations"]
+    _params.unique("configurations[].name", (item["name"] for item in items))
+    result: dict[str, _files.File | None] = {}
+    for i, item in enumerate(items):
+        name = instance_name(f"configurations[{i}].name", item["name"])
         try:
-            content = (item["content"] or "").encode()
+            result[name] = _files.File(item["content"].encode(), MODE, gid)
         except UnicodeEncodeError as exc:
-            raise ParameterError(f"{where}.content", name, "write its content in UTF-8") from exc
-        result.append(_config_files.ConfigFile(name, f"{directory}/{name}.conf", content, gid, MODE))
-    _params.unique("configurations[].name", (file.path for file in result))
+            raise ParameterError(f"configurations[{i}].content", name, "write its content in UTF-8") from exc
     return result
 
 
 def run(module: AnsibleModule) -> None:
-    wanted, present = wanted_from(module), module.params["state"] == "present"
-    found = [_config_files.look(f"configurations[{i}].name", file.path) for i, file in enumerate(wanted)]
-    if present:
-        todo = [pair for pair in zip(wanted, found) if _config_files.differs(*pair)]
-    else:
-        todo = [(file, there) for file, there in zip(wanted, found) if there is not None]
-    diff: list[dict[str, t.Any]] = []
-    for file, there in todo:
-        diff += _config_files.diff(file.path, there, file if present else None)
-        if module.check_mode:
-            continue
+    directory = f"/etc/openvpn/{module.params['role']}"
+    wanted = {f"{directory}/{name}.conf": file for name, file in wanted_from(module, directory).items()}
+    parameter = "configurations[].name" if module.params["state"] == "present" else "names"
+    there = {path: _files.look(parameter, path) for path in wanted}
+    todo = [path for path in wanted if _files.differs(there[path], wanted[path])]
+    for path in () if module.check_mode else wanted:
+        file = wanted[path]
         try:
-            if present:
-                _config_files.write(file)
-            else:
-                os.unlink(file.path)
+            if file is None:
+                _files.remove(path)
+            elif path in todo:
+                _files.replace(path, file.content, file.mode, file.gid)
         except OSError as exc:
-            module.fail_json(msg=f"{file.path}: {exc.strerror}")
-    module.exit_json(changed=bool(todo), changed_names=[file.name for file, _there in todo], diff=diff)
+            module.fail_json(msg=f"{path}: {exc.strerror}")
+    module.exit_json(
+        changed=bool(todo),
+        changed_names=[os.path.basename(path).removesuffix(".conf") for path in todo],
+        diff=[one for path in todo for one in _files.diff(path, there[path], wanted[path])],
+    )
 
 
 def main() -> None:
-    module = Module(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
+    module = Module(
+        argument_spec=ARGUMENT_SPEC,
+        required_if=[("state", "present", ["configurations"]), ("state", "absent", ["names"])],
+        mutually_exclusive=[("configurations", "names")],
+        supports_check_mode=True,
+    )
     if os.geteuid() != 0:
         module.fail_json(msg="this module writes root's files and must run as root: use 'become: true'")
     try:

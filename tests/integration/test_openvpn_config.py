@@ -32,6 +32,12 @@ class Etc:
         """What the module says; of the two, if nothing else is said."""
         return self.world.module("openvpn_config", configurations=configurations or TWO, group=GROUP, **args)
 
+    def absent(self, *names: str, **args: t.Any) -> list[str]:
+        """The names of what was removed."""
+        said = self.world.module("openvpn_config", names=names, state="absent", **args)
+        assert said["changed"] == bool(said["changed_names"])
+        return said["changed_names"]
+
     def files(self) -> dict[str, tuple[str, int]]:
         """Name -> content and mode."""
         return {
@@ -94,42 +100,55 @@ def test_a_link_is_replaced_by_a_file_and_what_it_leads_to_is_left_alone(etc: Et
     assert not link.is_symlink()
     link.unlink()
     link.symlink_to(other)
-    assert etc.config(TWO[:1], state="absent")["changed_names"] == ["one"]
+    assert etc.absent("one") == ["one"]
     assert list(etc.files()) == ["two.conf"]
     assert other.read_text() == "somebody else's"
 
 
 def test_absent_removes_those_that_are_named(etc: Etc) -> None:
     etc.config([*TWO, {"name": "three", "content": ""}])
-    gone = [{"name": "one"}, {"name": "two"}, {"name": "never"}]
-    assert etc.config(gone, state="absent", check=True)["changed_names"] == ["one", "two"]
+    gone = ("one", "two", "never")
+    assert etc.absent(*gone, check=True) == ["one", "two"]
     assert len(etc.files()) == 3
-    assert etc.config(gone, state="absent")["changed_names"] == ["one", "two"]
+    assert etc.absent(*gone) == ["one", "two"]
     assert list(etc.files()) == ["three.conf"]
-    assert not etc.config(gone, state="absent")["changed"]
+    assert etc.absent(*gone) == []
+    with pytest.raises(ModuleFailed, match=r"names\[1\]: '\.\./x': use at most 64 letters"):
+        etc.absent("three", "../x")
+    with pytest.raises(ModuleFailed, match="state is absent but all of the following are missing: names"):
+        etc.world.module("openvpn_config", state="absent")
+
+
+def test_what_a_killed_run_has_left_is_gone_after_the_next(etc: Etc) -> None:
+    for name in ("one", "two"):
+        (etc.server / f"{name}.conf.new").write_text("half of")
+    assert etc.config(TWO[:1])["changed_names"] == ["one"]
+    assert etc.absent("two") == []
+    assert list(etc.files()) == ["one.conf"]
 
 
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
         ({"name": "../x", "content": ""}, r"configurations\[2\].name: '../x': use at most 64 letters"),
-        ({"name": "three"}, r"configurations\[2\].content: None: give the configuration"),
-        ({"name": "two", "content": ""}, r"configurations\[\].name: '/etc/openvpn/server/two.conf': named twice"),
-        ({"name": "x", "role": "client", "content": ""}, r"configurations\[2\].role: 'client': there is no directory"),
-        ({"name": "taken", "content": ""}, r"configurations\[2\].name: '/etc/.*/taken.conf': is no file"),
+        ({"name": "three"}, "missing required arguments: content found in configurations"),
+        ({"name": "two", "content": ""}, r"configurations\[\].name: 'two': named twice"),
+        ({"name": "taken", "content": ""}, r"configurations\[\].name: '/etc/.*/taken.conf': is no file"),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_written(etc: Etc, bad: dict[str, t.Any], message: str) -> None:
     (etc.server / "taken.conf").mkdir()
     with pytest.raises(ModuleFailed, match=message):
         etc.config([*TWO, bad])
+    with pytest.raises(ModuleFailed, match="role: 'client': there is no directory"):
+        etc.config(role="client")
     assert [path.name for path in etc.server.iterdir()] == ["taken.conf"]
 
 
 def test_a_group_or_a_directory_that_an_earlier_task_makes(etc: Etc) -> None:
     etc.server.rmdir()
     assert etc.config(check=True)["changed_names"] == ["one", "two"]
-    assert not etc.config(check=True, state="absent")["changed"]
+    assert etc.absent("one") == []
     etc.server.mkdir()
     said = {"configurations": TWO, "group": "no-such-group"}
     assert etc.world.module("openvpn_config", check=True, **said)["changed_names"] == ["one", "two"]
