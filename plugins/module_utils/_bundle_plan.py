@@ -130,6 +130,7 @@ def wanted_routes(bundle: Bundle) -> dict[RouteKey, MultiRoute]:
         for tunnel in bundle.tunnels:
             own = [leg for leg in legs if leg[1] == tunnel.device]
             if own:  # a tunnel that is about to go may be older than IPv6
+                routes.update(_way_to_peer(tunnel, one))
                 routes[one, tunnel.mark, ANYWHERE[one]] = MultiRoute(frozenset(own))
         source = next((address for address in bundle.addresses if _bundle.family(address) == one), None)
         for network in bundle.of_family(one):
@@ -137,6 +138,16 @@ def wanted_routes(bundle: Bundle) -> dict[RouteKey, MultiRoute]:
                 frozenset(legs), source, bundle.reordering, bundle.congestion_control
             )
     return routes
+
+
+def _way_to_peer(tunnel: Tunnel, one: str) -> dict[RouteKey, MultiRoute]:
+    """IPv6 takes no gateway of which another route says that it is elsewhere, and that over all tunnels says so.
+
+    With the peer's address beside its own the kernel makes this route itself, but a moment later. With IPv4, a strict
+    rp_filter would refuse the peer's packets from all other tunnels. IPv6 has no such filter.
+    """
+    peers = [pair.peer for pair in tunnel.pairs if pair.family == one == "ip6"]
+    return {(one, MAIN, _host(peer)): MultiRoute(frozenset({("", tunnel.device, 1)})) for peer in peers}
 
 
 def _device(bundle: Bundle, tunnel: Tunnel, seen: Seen, before: t.Mapping[str, str]) -> t.Iterator[Step]:
@@ -161,16 +172,12 @@ def _device(bundle: Bundle, tunnel: Tunnel, seen: Seen, before: t.Mapping[str, s
     for address, peer in sorted(there.addresses - _addresses(tunnel), key=str):
         yield _ip(bundle, "addr", "del", _host(address), *(["peer", peer] if peer else []), "dev", name)
     for pair in tunnel.pairs:
-        if pair.family == "ip6" and (pair.local, pair.peer) not in there.addresses:
-            yield _ip(bundle, "addr", "add", pair.local, "peer", pair.peer, "dev", name, "nodad")
-        elif pair.family == "ip" and (pair.local, None) not in there.addresses:
-            yield _ip(bundle, "addr", "add", _host(pair.local), "dev", name)
+        if (pair.local, None) not in there.addresses:
+            yield _add_address(bundle, pair.local, name)
 
 
 def _addresses(tunnel: Tunnel) -> set[tuple[str, str | None]]:
-    """With IPv4, without the peer's: a route to that over one tunnel would have a strict rp_filter refuse it from all
-    others. IPv6 has no such filter."""
-    return {(pair.local, pair.peer if pair.family == "ip6" else None) for pair in tunnel.pairs}
+    return {(pair.local, None) for pair in tunnel.pairs}
 
 
 def _losing_routes(bundle: Bundle, seen: Seen) -> set[str]:
@@ -198,13 +205,13 @@ def _usable(bundle: Bundle, there: Device) -> bool:
 
 
 def _own_addresses(bundle: Bundle, seen: Seen) -> list[Step]:
-    """An address of IPv6 is no source for a route before duplicates were looked for, which has its own time."""
     held = _on_loopback(seen)
-    return [
-        _ip(bundle, "addr", "add", _host(one), "dev", "lo", *(["nodad"] if ":" in one else []))
-        for one in bundle.addresses
-        if one not in held
-    ]
+    return [_add_address(bundle, one, "lo") for one in bundle.addresses if one not in held]
+
+
+def _add_address(bundle: Bundle, address: str, device: str) -> Step:
+    """One of IPv6 is no source for a route before duplicates were looked for, which has its own time."""
+    return _ip(bundle, "addr", "add", _host(address), "dev", device, *(["nodad"] if ":" in address else []))
 
 
 def _no_addresses(bundle: Bundle, seen: Seen, addresses: t.Iterable[str]) -> list[Step]:
@@ -250,11 +257,11 @@ def _route(bundle: Bundle, key: RouteKey, route: MultiRoute, verb: str) -> Step:
     words += ["proto", PROTOCOL, *(["src", route.src] if route.src else [])]
     words += ["reordering", str(route.reordering)] if route.reordering else []
     words += ["congctl", route.congestion_control] if route.congestion_control else []
-    # Of IPv4 there is no route to the peer; that of IPv6 the kernel makes a moment after the address.
-    if len(legs) == 1:
-        return _ip(bundle, *words, "via", legs[0][0], "dev", legs[0][1], "onlink")
-    hops = (("nexthop", "via", via, "dev", dev, "onlink") for via, dev, _weight in legs)
-    return _ip(bundle, *words, *(word for hop in hops for word in hop))
+    # Of IPv4 there is no route to the peer.
+    hops = [(*(("via", via) if via else ()), "dev", dev, *(("onlink",) if via else ())) for via, dev, _weight in legs]
+    if len(hops) == 1:
+        return _ip(bundle, *words, *hops[0])
+    return _ip(bundle, *words, *(word for hop in hops for word in ("nexthop", *hop)))
 
 
 def _no_route(bundle: Bundle, key: RouteKey) -> Step:

@@ -61,12 +61,16 @@ def test_from_nothing_everything_is_made():
 def test_no_route_waits_for_what_the_kernel_does_after_an_address():
     """Of IPv6: a route to the peer, and that it may be a source. Now and then, it does not get to it in time."""
     both = [{"local": "10.99.0.2", "peer": "10.99.0.130"}, {"local": "fd99::2", "peer": "fd99::8000:0:0:2"}]
-    other = {"networks": ["192.168.2.0/24", "fd01:2::/64"], "addresses": ["10.99.0.1", "fd99::1"]}
+    other = {"networks": ["192.168.2.0/24", "fd99::8000:0:0:0/65"], "addresses": ["10.99.0.1", "fd99::1"]}
     said = commands(bundle(tunnels=[tunnel(1, addresses=both)], **other), Seen({"lo": LOOPBACK}))
-    assert "ip addr add fd99::1/128 dev lo nodad" in said
-    routes = [text for text in said if " route add " in text]
-    assert {text.split()[1] for text in routes} == {"-4", "-6"}
-    assert all(text.endswith(" onlink") for text in routes)
+    assert [text for text in said if "fd99" in text or " -6 " in text] == [
+        "ip addr add fd99::2/128 dev site-1 nodad",
+        "ip addr add fd99::1/128 dev lo nodad",
+        "ip -6 route add fd99::8000:0:0:2/128 proto 197 dev site-1",
+        "ip -6 route add ::/0 table 1195 proto 197 via fd99::8000:0:0:2 dev site-1 onlink",
+        "ip -6 route add fd99::8000:0:0:0/65 proto 197 src fd99::1 via fd99::8000:0:0:2 dev site-1 onlink",
+        "ip -6 rule add pref 10000 fwmark 1195 lookup 1195 protocol 197",
+    ]
 
 
 def test_a_tunnel_more_leaves_the_others_alone():
