@@ -21,7 +21,7 @@ from ansible_collections.clustered.openvpn.plugins.filter.cluster import bucket,
 
 from .packets import checksum, ip_header, packet_socket
 from .served import ServedWorld, differences, differences_at_last, states_of
-from .world import Echo, ModuleFailed, World, ask_tcp, ask_udp, sh, within
+from .world import Echo, ModuleFailed, World, ask_tcp, ask_udp, ping, sh, within
 
 PORT = 1194
 ADDRESS = "192.0.2.10"
@@ -167,7 +167,7 @@ def test_nothing_else_answers_at_the_service_address(cluster: Built) -> None:
     client = cluster.world.name("c1")
     assert ask_udp(client, ADDRESS, PORT + 1, timeout=0.3) == []
     assert ask_tcp(client, ADDRESS, PORT + 1, timeout=0.3) is None
-    replies = sh(f"ping -c 3 -i 0.2 -W 1 {ADDRESS}", client)
+    replies = ping(client, ADDRESS)
     assert "3 packets transmitted, 3 received" in replies
     assert "DUP" not in replies
 
@@ -288,8 +288,8 @@ def test_buckets_move_while_traffic_flows_and_nothing_is_lost(cluster: Built) ->
     second = next(n for n in cluster.names if n != first)
     nodes = {n["netns"]: n for n in cluster.layout["nodes"]}
     common = {"name": NAME, **cluster.layout["cluster"]}
-    ping = ["nsenter", f"--net=/run/netns/{client}", "ping", "-q", "-i", "0.002", "-c", "1000", "-W", "2", ADDRESS]
-    with subprocess.Popen(ping, stdout=subprocess.PIPE, text=True) as flood:
+    many = ["nsenter", f"--net=/run/netns/{client}", "ping", "-q", "-i", "0.002", "-c", "1000", "-W", "2", ADDRESS]
+    with subprocess.Popen(many, stdout=subprocess.PIPE, text=True) as flood:
         for owner in (second, first, second):
             other = first if owner == second else second
             pair = [{**nodes[owner], "local_nodes": [number]}, {**nodes[other], "local_nodes": []}]
@@ -377,7 +377,7 @@ def test_a_second_service_address_of_ipv6(world: World, uplink: str, distributio
             assert ask_udp(netns, ADDRESS, PORT) == [built.owner(client_address(i))]
         assert ask_tcp(world.host, address, PORT) == built.owner("fd00::1" if uplink == "routed" else "2001:db8::100")
         assert ask_tcp(clients[0], address, PORT + 1, timeout=0.3) is None
-        assert "2 received" in sh(f"ping -c 2 -i 0.2 -W 1 {address}", clients[0])
+        assert " 3 received" in ping(clients[0], address)
         assert set(world.module("clusterip_info", name=NAME)["clusters"]) == {NAME, f"{NAME}.v6"}
         world.module("clusterip", **six, state="absent")
         assert ask_udp(clients[0], address, PORT, timeout=0.3) == []

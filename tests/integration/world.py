@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import typing as t
+import warnings
 from pathlib import Path
 
 # Where pytest finds the collection; modules that it starts must find it as well.
@@ -257,6 +258,28 @@ def ask_tcp(netns: str, address: str, port: int, *, timeout: float = 5.0, source
             return ""
         except OSError:
             return None
+
+
+def ping(netns: str, address: str, *, source: str = "", tries: int = 3) -> str:
+    """What ping says of three packets, in the first try that loses none; what is lost before that is told as a warning.
+
+    A machine that is busy may lose some: its backlog, which all namespaces share, has an end.
+    """
+    said = ""
+    for _try in range(tries):
+        full = _backlog_full()
+        said = sh(f"ping -n -c 3 -i 0.2 -W 2 {f'-I {source}' if source else ''} {address}", netns, check=False)
+        if " 3 received" in said:
+            return said
+        full = _backlog_full() - full
+        neighbours = sh("ip neigh", netns)
+        warnings.warn(f"lost in {netns}; the backlog was full {full} times: {said}\n{neighbours}", stacklevel=2)
+    return said
+
+
+def _backlog_full() -> int:
+    """Packets that found no room in the kernel's backlog of a processor."""
+    return sum(int(line.split()[1], 16) for line in Path("/proc/net/softnet_stat").read_text().splitlines())
 
 
 def _family(address: str) -> socket.AddressFamily:
