@@ -101,14 +101,24 @@ def refuse_others(bundle: Bundle, seen: Seen) -> None:
             raise ParameterError(
                 f"tunnels[{marks[number]}].mark", number, "another bundle has this number; choose another first mark"
             )
-    for i, network in enumerate(bundle.networks):
+    for parameter, network in destinations(bundle).items():
         there_is = seen.routes.get((_bundle.family(network), MAIN, network), MultiRoute(frozenset()))
         if network in seen.others or not {device for _via, device, _weight in there_is.legs} <= ours:
             raise ParameterError(
-                f"networks[{i}]",
+                parameter,
                 network,
                 "the host has a route to it, not this bundle's; remove that, or leave this out",
             )
+
+
+def destinations(bundle: Bundle) -> dict[str, str]:
+    """Parameter -> what the bundle has a route to in the main table, where nobody else may have one."""
+    peers = {
+        f"tunnels[{i}].addresses.peer": network
+        for i, tunnel in enumerate(bundle.tunnels)
+        for _family, _table, network in _way_to_peer(tunnel, "ip6")
+    }
+    return {**{f"networks[{i}]": network for i, network in enumerate(bundle.networks)}, **peers}
 
 
 def wanted_rules(bundle: Bundle) -> list[RoutingRule]:

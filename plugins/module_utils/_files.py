@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import fcntl
 import os
 import stat
 import typing as t
@@ -51,29 +52,64 @@ def replace(path: str, content: bytes, mode: int, gid: int | None = None) -> Non
 
     What a killed run leaves is C(path) with .new after it, which the next one takes away. Raises OSError.
     """
-    new = f"{path}.new"
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(new)
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
+
+    def write(new: str) -> None:
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             os.fchown(descriptor, -1, -1 if gid is None else gid)
             os.fchmod(descriptor, mode)
             file.flush()
             os.fsync(descriptor)
-        os.replace(new, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(new)
-        raise
+
+    _put(path, write)
+
+
+def link(path: str, target: str) -> None:
+    """The same for a symbolic link."""
+    _put(path, lambda new: os.symlink(target, new))
 
 
 def remove(path: str) -> None:
     """Remove a file or a link that may be there, and what a killed run has left of it. Raises OSError."""
-    for name in (path, f"{path}.new"):
+    forget(path)
+    _remove(path)
+
+
+def forget(path: str) -> None:
+    """Remove what a killed run may have left of it. Raises OSError."""
+    if os.path.isdir(os.path.dirname(path)):
+        with _alone(path):
+            _remove(f"{path}.new")
+
+
+def _put(path: str, make: t.Callable[[str], None]) -> None:
+    new = f"{path}.new"
+    with _alone(path):
+        _remove(new)
+        try:
+            make(new)
+            os.replace(new, path)
+        except BaseException:
+            _remove(new)
+            raise
+
+
+@contextlib.contextmanager
+def _alone(path: str) -> t.Iterator[None]:
+    """In a file's directory: another run must not take this one's half for a killed one's."""
+    directory = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(directory)
+
+
+def _remove(path: str) -> None:
+    if os.path.lexists(path):  # a file system that is read only would refuse what is not there, too
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)
+            os.unlink(path)
 
 
 def diff(path: str, found: File | None, wanted: File | None) -> list[dict[str, t.Any]]:

@@ -101,7 +101,7 @@ def bundle(kernel: Kernel, wanted: _bundle.Bundle, present: bool) -> Planned:
         missing = [f"netns: {place!r}: no such network namespace; {remedy}"] if present else []
         return Planned([], missing, {"live": []}, {"made": []})
     listing = bundle_table(kernel, wanted, place)
-    seen = kernel.routing(place, wanted.networks if present else ())
+    seen = kernel.routing(place, _bundle_plan.destinations(wanted).values() if present else ())
     if present:
         steps = _bundle_plan.plan(wanted, seen, views[place].sysctls, listing)
     else:

@@ -131,8 +131,7 @@ def put(files: Files) -> None:
     for path, file in files.items():
         os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
         if file.target:
-            _files.remove(path)
-            os.symlink(file.target, path)
+            _files.link(path, file.target)
         else:
             _files.replace(path, file.text.encode(), file.mode)
 

@@ -16,7 +16,7 @@ description:
   - Each file is replaced as a whole, a symbolic link by a file. A process that runs is not touched.
 options:
   configurations:
-    description: The configurations to write. Required for O(state=present).
+    description: The configurations to write. For O(state=present), which requires it.
     type: list
     elements: dict
     suboptions:
@@ -29,16 +29,18 @@ options:
         type: str
         required: true
   names:
-    description: Names of the instances whose configurations are removed. Required for O(state=absent).
+    description: Names of the instances whose configurations are removed. For O(state=absent), which requires it.
     type: list
     elements: str
   role:
-    description: The directory, which must exist, and belongs to one of the distribution's units.
+    description: The directory, which belongs to one of the distribution's units. For O(state=present) it must exist.
     type: str
     choices: [server, client]
     default: server
   group:
-    description: The group that may read it. It must exist. The owner is C(root), the mode C(0640).
+    description:
+      - The group that may read the files. For O(state=present) it must exist.
+      - The owner is C(root), the mode C(0640).
     type: str
     default: openvpn
   state:
@@ -77,6 +79,13 @@ EXAMPLES = r"""
           config /etc/openvpn/office.conf
           proto tcp-server
           port 443
+
+- name: A client
+  clustered.openvpn.openvpn_config:
+    role: client
+    configurations:
+      - name: office
+        content: "{{ lookup('ansible.builtin.template', 'office.conf.j2') }}"
 
 - name: Not these any more
   clustered.openvpn.openvpn_config:
@@ -128,8 +137,9 @@ class Module(AnsibleModule):
         self.log(f"Invoked with state={self.params['state']} role={self.params['role']} for {names}")
 
     def _return_formatted(self, kwargs: dict[str, t.Any]) -> None:
-        shown = {key: value for key, value in self.params.items() if key != "configurations"}
-        kwargs.setdefault("invocation", {"module_args": shown})
+        # Not all but the configurations: an option that is misspelt may have them too.
+        shown = ("names", "role", "group", "state")
+        kwargs.setdefault("invocation", {"module_args": {key: self.params.get(key) for key in shown}})
         super()._return_formatted(kwargs)
 
 
@@ -146,7 +156,10 @@ def gid_of(module: AnsibleModule) -> int | None:
 
 def wanted_from(module: AnsibleModule, directory: str) -> dict[str, _files.File | None]:
     """Parameters -> name and file, nothing for one to remove; all of them checked before anything is touched."""
-    if module.params["state"] == "absent":
+    parameter = "configurations" if module.params["state"] == "present" else "names"
+    if module.params[parameter] is None:
+        raise ParameterError(parameter, None, "give a list, [] for none")
+    if parameter == "names":
         return {instance_name(f"names[{i}]", name): None for i, name in enumerate(module.params["names"])}
     if not os.path.isdir(directory) and not module.check_mode:
         raise ParameterError("role", module.params["role"], f"there is no directory {directory}; make it")
@@ -165,7 +178,7 @@ def wanted_from(module: AnsibleModule, directory: str) -> dict[str, _files.File 
 def run(module: AnsibleModule) -> None:
     directory = f"/etc/openvpn/{module.params['role']}"
     wanted = {f"{directory}/{name}.conf": file for name, file in wanted_from(module, directory).items()}
-    parameter = "configurations[].name" if module.params["state"] == "present" else "names"
+    parameter = "configurations[].name" if module.params["state"] == "present" else "names[]"
     there = {path: _files.look(parameter, path) for path in wanted}
     todo = [path for path in wanted if _files.differs(there[path], wanted[path])]
     for path in () if module.check_mode else wanted:
@@ -175,6 +188,8 @@ def run(module: AnsibleModule) -> None:
                 _files.remove(path)
             elif path in todo:
                 _files.replace(path, file.content, file.mode, file.gid)
+            else:
+                _files.forget(path)
         except OSError as exc:
             module.fail_json(msg=f"{path}: {exc.strerror}")
     module.exit_json(

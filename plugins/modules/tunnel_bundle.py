@@ -72,7 +72,9 @@ options:
             type: str
             required: true
           peer:
-            description: The other end's.
+            description:
+              - The other end's.
+              - One of IPv6 has a host route over this tunnel. Somebody else's is refused as with O(networks).
             type: str
             required: true
   networks:

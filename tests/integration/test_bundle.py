@@ -126,6 +126,20 @@ def test_somebody_elses_route_is_refused_before_any_change(bundle: BundleLab, ve
     sh(route % "del" + " metric 2000")
 
 
+def test_somebody_elses_route_to_a_peer_is_refused_before_any_change(bundle: BundleLab) -> None:
+    (params,) = bundle.layouts[0]["bundles"]
+    peer = params["tunnels"][0]["addresses"][1]["peer"] + "/128"
+    sh(f"ip -n {bundle.a} -6 route replace {peer} dev lan")
+    try:
+        for check in (True, False):
+            with pytest.raises(AssertionError, match=rf"tunnels\[0\].addresses.peer: '{peer}': the host has a route"):
+                bundle.run("tunnel_bundle", check=check, **params)
+    finally:
+        sh(f"ip -n {bundle.a} -6 route del {peer} dev lan")
+    assert any(f"route add {peer}" in line for line in bundle.converge())
+    assert bundle.converge() == []
+
+
 @pytest.mark.parametrize("end", [0, 1], ids=["a to b", "b to a"])
 def test_weights_of_three_and_one_are_three_and_one(bundle: BundleLab, end: int) -> None:
     weights = [{"weight": 3}, {"weight": 1}, {"weight": 0}, {"weight": 0}]

@@ -69,6 +69,10 @@ def test_contents_are_in_diffs_alone(etc: Etc) -> None:
     said = etc.config([{"name": "one", "content": "setenv SECRET xyzzy\n"}])
     assert "xyzzy" in said.pop("diff")[0]["after"]
     assert "xyzzy" not in str(said)
+    for bad in ({"content": "xyzzy"}, {"configuration": [{"name": "one", "content": "xyzzy"}]}):
+        with pytest.raises(ModuleFailed, match="Unsupported parameters") as failed:
+            etc.config(**bad)
+        assert "xyzzy" not in str(failed.value)
 
 
 def test_what_differs_is_replaced_and_the_diff_says_so(etc: Etc) -> None:
@@ -117,14 +121,18 @@ def test_absent_removes_those_that_are_named(etc: Etc) -> None:
         etc.absent("three", "../x")
     with pytest.raises(ModuleFailed, match="state is absent but all of the following are missing: names"):
         etc.world.module("openvpn_config", state="absent")
+    for state, parameter in (("absent", "names"), ("present", "configurations")):
+        with pytest.raises(ModuleFailed, match=f"{parameter}: None: give a list"):
+            etc.world.module("openvpn_config", **{"state": state, parameter: None})
 
 
 def test_what_a_killed_run_has_left_is_gone_after_the_next(etc: Etc) -> None:
-    for name in ("one", "two"):
-        (etc.server / f"{name}.conf.new").write_text("half of")
-    assert etc.config(TWO[:1])["changed_names"] == ["one"]
-    assert etc.absent("two") == []
-    assert list(etc.files()) == ["one.conf"]
+    for changed in (["one"], []):
+        for name in ("one", "two"):
+            (etc.server / f"{name}.conf.new").write_text("half of")
+        assert etc.config(TWO[:1])["changed_names"] == changed
+        assert etc.absent("two") == []
+        assert list(etc.files()) == ["one.conf"]
 
 
 @pytest.mark.parametrize(

@@ -58,11 +58,33 @@ def test_from_nothing_everything_is_made():
     ]
 
 
+def with_ipv6(peer="fd99::8000:0:0:2"):
+    """A bundle of one tunnel."""
+    both = [{"local": "10.99.0.2", "peer": "10.99.0.130"}, {"local": "fd99::2", "peer": peer}]
+    other = {"networks": ["192.168.2.0/24", "fd99::8000:0:0:0/65"], "addresses": ["10.99.0.1", "fd99::1"]}
+    return bundle(tunnels=[tunnel(1, addresses=both)], **other)
+
+
+def test_an_ipv6_peer_of_old_leaves_its_address_and_its_route():
+    old, made = with_ipv6("fd99::8000:0:0:9"), with_ipv6()
+    seen = held(old)
+    device = replace(
+        seen.devices["site-1"], addresses=frozenset({("10.99.0.2", None), ("fd99::2", "fd99::8000:0:0:9")})
+    )
+    said = commands(made, replace(seen, devices={**seen.devices, "site-1": device}))
+    assert [text for text in said if " -4 " not in text] == [
+        "ip addr del fd99::2/128 peer fd99::8000:0:0:9 dev site-1",
+        "ip addr add fd99::2/128 dev site-1 nodad",
+        "ip -6 route add fd99::8000:0:0:2/128 proto 197 dev site-1",
+        "ip -6 route replace ::/0 table 1195 proto 197 via fd99::8000:0:0:2 dev site-1 onlink",
+        "ip -6 route replace fd99::8000:0:0:0/65 proto 197 src fd99::1 via fd99::8000:0:0:2 dev site-1 onlink",
+        "ip -6 route del fd99::8000:0:0:9/128 table 254 proto 197",
+    ]
+
+
 def test_no_route_waits_for_what_the_kernel_does_after_an_address():
     """Of IPv6: a route to the peer, and that it may be a source. Now and then, it does not get to it in time."""
-    both = [{"local": "10.99.0.2", "peer": "10.99.0.130"}, {"local": "fd99::2", "peer": "fd99::8000:0:0:2"}]
-    other = {"networks": ["192.168.2.0/24", "fd99::8000:0:0:0/65"], "addresses": ["10.99.0.1", "fd99::1"]}
-    said = commands(bundle(tunnels=[tunnel(1, addresses=both)], **other), Seen({"lo": LOOPBACK}))
+    said = commands(with_ipv6(), Seen({"lo": LOOPBACK}))
     assert [text for text in said if "fd99" in text or " -6 " in text] == [
         "ip addr add fd99::2/128 dev site-1 nodad",
         "ip addr add fd99::1/128 dev lo nodad",
@@ -129,6 +151,10 @@ def test_what_somebody_else_has_is_refused():
         _bundle_plan.plan(made, Seen(others=frozenset({"192.168.2.0/24"})), {}, None)
     with pytest.raises(ParameterError, match=r"networks\[1\]: '192.168.2.0/24': the host has a route to it"):
         _bundle_plan.plan(made, Seen(routes={("ip", 254, "192.168.2.0/24"): route}), {}, None)
+    peer = "fd99::8000:0:0:2/128"
+    for seen in (Seen(others=frozenset({peer})), Seen(routes={("ip6", 254, peer): route})):
+        with pytest.raises(ParameterError, match=rf"tunnels\[0\].addresses.peer: '{peer}': the host has a route to it"):
+            _bundle_plan.plan(with_ipv6(), seen, {}, None)
 
 
 @pytest.mark.parametrize(
