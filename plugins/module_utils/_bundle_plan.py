@@ -31,14 +31,19 @@ ANYWHERE = {"ip": "0.0.0.0/0", "ip6": "::/0"}
 RouteKey = tuple[str, int, str]
 
 
-def forwarding(tunnel: Tunnel) -> str:
-    """The sysctl by which what comes out of a tunnel may go on; IPv6 has one for the whole host only."""
-    return f"net/ipv4/conf/{tunnel.device}/forwarding"
-
-
 def sysctls(bundle: Bundle) -> dict[str, str]:
     """Of the bundle's own devices."""
-    return {forwarding(tunnel): "1" for tunnel in bundle.tunnels}
+    return {key: value for tunnel in bundle.tunnels for key, value in _of_device(bundle, tunnel).items()}
+
+
+def _of_device(bundle: Bundle, tunnel: Tunnel) -> dict[str, str]:
+    """Sysctls. IPv6 has one for the whole host only by which what comes out of a tunnel may go on."""
+    found = {f"net/ipv4/conf/{tunnel.device}/forwarding": "1"}
+    if bundle.device_type == "tap" and tunnel.pair("ip6"):
+        # Neighbours are asked from the link-local address. For a second after each start of the process it would be
+        # looked for duplicates of, and most of what is sent into the tunnel then would be lost.
+        found[f"net/ipv6/conf/{tunnel.device}/accept_dad"] = "0"
+    return found
 
 
 def plan(bundle: Bundle, seen: Seen, before: t.Mapping[str, str], listing: Listing) -> list[Step]:
@@ -173,8 +178,9 @@ def _device(bundle: Bundle, tunnel: Tunnel, seen: Seen, before: t.Mapping[str, s
         there = Device(name, bundle.device_type)
     if (there.mtu, there.queue) != (bundle.mtu, bundle.queue):
         yield _ip(bundle, "link", "set", "dev", name, "mtu", str(bundle.mtu), "txqueuelen", str(bundle.queue))
-    if before.get(forwarding(tunnel)) != "1" or not there.persist:
-        yield step("sysctl", bundle.netns, key=forwarding(tunnel), value="1")
+    for key, value in _of_device(bundle, tunnel).items():
+        if before.get(key) != value or not there.persist:
+            yield step("sysctl", bundle.netns, key=key, value=value)
     if not there.up:
         yield _ip(bundle, "link", "set", "dev", name, "up")
     if there.rate != tunnel.rate:

@@ -154,6 +154,9 @@ def test_frames_of_tap_are_dealt_out_as_well(pki: Path) -> None:
     try:
         made.converge()
         made.wait_live([1, 2])
+        # Nobody looks for duplicates of the link-local addresses: until that is over, no neighbour could be asked.
+        for end, netns in enumerate(made.ends):
+            assert made.device(end, 1) not in sh(f"ip -n {netns} -6 addr show tentative")
         for version in (0, 1):
             assert shares(made, 0, made.host_a, HOSTS[1][version], 1000) == {1: 500, 2: 500}
     finally:

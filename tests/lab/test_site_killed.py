@@ -98,8 +98,7 @@ def killed(cluster: Cluster, run: subprocess.Popen[str], seconds: float, on_host
         cluster.controller().kill()  # the whole of it: workers have a session of their own
         hit = True
     run.communicate(timeout=120)
-    # A module may have said all that it had to say, and only been about to end.
-    assert run.returncode != 0 or on_host or not hit
+    # A module, or the whole run, may have said all that it had to say, and only been about to end.
     return hit and run.returncode != 0
 
 

@@ -21,7 +21,7 @@ def held(made):
     """What there is when all of a bundle is there."""
     devices = {
         tunnel.device: Device(
-            *(tunnel.device, "tun", True, "openvpn", "openvpn", made.alias, made.mtu, made.queue, True),
+            *(tunnel.device, made.device_type, True, "openvpn", "openvpn", made.alias, made.mtu, made.queue, True),
             addresses=frozenset(_bundle_plan._addresses(tunnel)),
         )
         for tunnel in made.tunnels
@@ -93,6 +93,17 @@ def test_no_route_waits_for_what_the_kernel_does_after_an_address():
         "ip -6 route add fd99::8000:0:0:0/65 proto 197 src fd99::1 via fd99::8000:0:0:2 dev site-1 onlink",
         "ip -6 rule add pref 10000 fwmark 1195 lookup 1195 protocol 197",
     ]
+
+
+def test_tap_devices_have_their_link_local_address_at_once():
+    """Neighbours are asked from it."""
+    key = "net/ipv6/conf/site-1/accept_dad"
+    tap = replace(with_ipv6(), device_type="tap")
+    said = commands(tap, Seen({"lo": LOOPBACK}))
+    assert said.index(f"sysctl -w {key}=0") < said.index("ip link set dev site-1 up")
+    for made, steps in ((tap, [f"sysctl -w {key}=0"]), (with_ipv6(), [])):
+        before = {**_bundle_plan.sysctls(made), key: "1"}
+        assert [one.text for one in _bundle_plan.plan(made, held(made), before, None) if one.op == "sysctl"] == steps
 
 
 def test_a_tunnel_more_leaves_the_others_alone():
