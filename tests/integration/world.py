@@ -12,12 +12,15 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import itertools
 import json
 import os
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
+import time
 import typing as t
 import warnings
 from pathlib import Path
@@ -29,6 +32,7 @@ MODULE_RUNNER = Path(__file__).parent / "run_module.py"
 # The interpreter that modules run under. With MODULE_PYTHON=/usr/bin/python3 they meet the distribution's pyroute2
 # instead of .venv's, as they do on a node.
 MODULE_PYTHON = os.environ.get("MODULE_PYTHON") or sys.executable
+_numbers = itertools.count(1)  # of pings
 
 
 def on_host(netns: str, places: t.Mapping[str, Path]) -> list[str]:
@@ -260,24 +264,30 @@ def ask_tcp(netns: str, address: str, port: int, *, timeout: float = 5.0, source
             return None
 
 
-def ping(netns: str, address: str, *, source: str = "") -> str:
-    """What ping says of three packets. What is lost is told as a warning, and asked for once more.
+def ask_ping(netns: str, address: str, *, timeout: float = 5.0, source: str = "") -> int:
+    """How often a ping is answered. One that is answered is waited a moment longer for a second.
 
-    A machine that is busy may lose some: its backlog, which all namespaces share, has an end.
+    ping(8) itself waits for two round trips once anything was answered, or for its interval: on a busy machine, what is
+    on its way on one processor may come later than that.
     """
-    command = f"ping -n -c 3 -i 0.2 -W 2 {f'-I {source}' if source else ''} {address}"
-    full = _backlog_full()
-    said = sh(command, netns, check=False)
-    if " 3 received" in said or "DUP!" in said:
-        return said
-    full = _backlog_full() - full
-    warnings.warn(f"{netns}: {said}\nThe backlog was full {full} times.\n{sh('ip neigh', netns)}", stacklevel=2)
-    return sh(command, netns, check=False)
-
-
-def _backlog_full() -> int:
-    """Packets that found no room in the kernel's backlog of a processor."""
-    return sum(int(line.split()[1], 16) for line in Path("/proc/net/softnet_stat").read_text().splitlines())
+    family, number = _family(address), next(_numbers)
+    request, reply, protocol = (128, 129, 58) if family == socket.AF_INET6 else (8, 0, 1)
+    ident = os.getpid() & 0xFFFF
+    check = 0xFFFF - sum(divmod((request << 8) + ident + number, 0x10000))  # that of IPv6 the kernel makes
+    with within(netns), socket.socket(family, socket.SOCK_RAW, protocol) as sock:
+        sock.settimeout(timeout)
+        sock.bind((source, 0))
+        began, answers = time.monotonic(), 0
+        sock.sendto(struct.pack("!BBHHH", request, 0, check, ident, number), (address, 0))
+        with contextlib.suppress(TimeoutError):
+            while time.monotonic() < began + timeout:
+                data = sock.recv(2048)[20 if family == socket.AF_INET else 0 :]
+                if data[:1] + data[4:8] == struct.pack("!BHH", reply, ident, number):
+                    answers += 1
+                    if answers == 1 and time.monotonic() > began + 0.2:
+                        warnings.warn(f"{address} answered after {time.monotonic() - began:.2f} s", stacklevel=2)
+                    sock.settimeout(0.05)
+    return answers
 
 
 def _family(address: str) -> socket.AddressFamily:
