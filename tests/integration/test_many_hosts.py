@@ -14,8 +14,8 @@ import pytest
 
 from ansible_collections.clustered.openvpn.plugins.filter.cluster import bucket, cluster_layout
 
-from .packets import packet_socket
-from .world import Echo, ModuleFailed, World, ask_ping, ask_tcp, ask_udp, sh, within
+from .packets import ask_ping, packet_socket
+from .world import Echo, ModuleFailed, World, ask_tcp, ask_udp, sh, within
 
 PORT, CLOSED = 1194, 1195
 TOTAL, SEED = 16, 0x5EED

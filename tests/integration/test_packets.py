@@ -19,9 +19,9 @@ import pytest
 
 from ansible_collections.clustered.openvpn.plugins.filter.cluster import bucket, bucket_member, cluster_layout
 
-from .packets import checksum, ip_header, packet_socket
+from .packets import ask_ping, checksum, ip_header, packet_socket
 from .served import ServedWorld, differences, differences_at_last, states_of
-from .world import Echo, ModuleFailed, World, ask_ping, ask_tcp, ask_udp, sh, within
+from .world import Echo, ModuleFailed, World, ask_tcp, ask_udp, sh, within
 
 PORT = 1194
 ADDRESS = "192.0.2.10"

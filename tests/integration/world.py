@@ -12,11 +12,9 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import itertools
 import json
 import os
 import socket
-import struct
 import subprocess
 import sys
 import tempfile
@@ -30,7 +28,6 @@ MODULE_RUNNER = Path(__file__).parent / "run_module.py"
 # The interpreter that modules run under. With MODULE_PYTHON=/usr/bin/python3 they meet the distribution's pyroute2
 # instead of .venv's, as they do on a node.
 MODULE_PYTHON = os.environ.get("MODULE_PYTHON") or sys.executable
-_numbers = itertools.count(1)  # of pings
 
 
 def on_host(netns: str, places: t.Mapping[str, Path]) -> list[str]:
@@ -260,34 +257,6 @@ def ask_tcp(netns: str, address: str, port: int, *, timeout: float = 5.0, source
             return ""
         except OSError:
             return None
-
-
-def ask_ping(netns: str, address: str, *, tries: int = 10, source: str = "") -> int:
-    """How often a ping is answered, the first that is, of one in a second. It is waited a moment longer for a second.
-
-    The kernel answers pings of all namespaces from one socket of each processor. Where a test has answers wait for
-    neighbours that nobody is (spoofed sources), that is full, and for up to three seconds no ping is answered anywhere.
-    """
-    family = _family(address)
-    request, reply, protocol = (128, 129, 58) if family == socket.AF_INET6 else (8, 0, 1)
-    ident = os.getpid() & 0xFFFF
-    with within(netns), socket.socket(family, socket.SOCK_RAW, protocol) as sock:
-        sock.bind((source, 0))
-        for _try in range(tries):
-            number = next(_numbers)
-            check = 0xFFFF - sum(divmod((request << 8) + ident + number, 0x10000))  # that of IPv6 the kernel makes
-            sock.sendto(struct.pack("!BBHHH", request, 0, check, ident, number), (address, 0))
-            sock.settimeout(1)
-            answers = 0
-            with contextlib.suppress(TimeoutError):
-                while answers < 10:
-                    data = sock.recv(2048)[20 if family == socket.AF_INET else 0 :]
-                    if data[:1] + data[4:8] == struct.pack("!BHH", reply, ident, number):
-                        answers += 1
-                        sock.settimeout(0.05)
-            if answers:
-                return answers
-    return 0
 
 
 def _family(address: str) -> socket.AddressFamily:
