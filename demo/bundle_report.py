@@ -18,7 +18,7 @@ import time
 import typing as t
 from pathlib import Path
 
-from ansible_collections.clustered.openvpn.plugins.module_utils._kernel import Kernel
+from ansible_collections.clustered.openvpn.plugins.module_utils._kernel.kernel import Kernel
 
 ENDS = {"left": "demo-l", "right": "demo-r"}
 TO = "10.70.2.9"

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ansible_collections.clustered.openvpn.plugins.filter.cluster import bucket, bucket_member
-from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn import Management, ask
+from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn.management import Management, ask
 
 LAYOUT = Path("/etc/clustered-openvpn/demo.json")
 RUN = Path("/run/clustered-openvpn")

@@ -10,13 +10,13 @@ import typing as t
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.clustered.openvpn.plugins.module_utils import _bundle_layout
+from ..module_utils._bundle import layout as _layout
 
 
 def bundle_layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None = None) -> dict[str, t.Any]:
     """Everything that one end of a bundle is made of, as parameters of the modules."""
     try:
-        return _bundle_layout.layout(wanted, previous)
+        return _layout.layout(wanted, previous)
     except ValueError as exc:  # ParameterError is one
         raise AnsibleFilterError(str(exc)) from exc
     except (LookupError, TypeError, AttributeError) as exc:  # of another form than anything above expects
@@ -27,7 +27,7 @@ def bundle_layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any]
 
 def bundle_draining(layout: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     """The bundle of a layout with the tunnels that are to go, which get no more packets."""
-    return _bundle_layout.draining(layout)
+    return _layout.draining(layout)
 
 
 class FilterModule:

@@ -10,7 +10,9 @@ import typing as t
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.clustered.openvpn.plugins.module_utils import _audit, _buckets, _cluster, _hash, _layout, _ring
+from ..module_utils._cluster import buckets as _buckets
+from ..module_utils._cluster import cluster, hashing, layout
+from ..module_utils._ring import audit, ring
 
 
 def bucket(
@@ -23,9 +25,9 @@ def bucket(
     """The bucket that a client's address falls into, 1 to total_nodes."""
     if total_nodes < 1:
         raise AnsibleFilterError(f"total_nodes: {total_nodes!r}: there is one bucket at least")
-    if hash_as not in _hash.ENGINES:
-        raise AnsibleFilterError(f"hash_as: {hash_as!r}: the engines are {', '.join(_hash.ENGINES)}")
-    return _said(_hash.bucket, address, total_nodes, hash_init, tuple(ports), hash_as)
+    if hash_as not in hashing.ENGINES:
+        raise AnsibleFilterError(f"hash_as: {hash_as!r}: the engines are {', '.join(hashing.ENGINES)}")
+    return _said(hashing.bucket, address, total_nodes, hash_init, tuple(ports), hash_as)
 
 
 def bucket_member(
@@ -53,7 +55,7 @@ def bucket_owners(
 
 def cluster_layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None = None) -> dict[str, t.Any]:
     """Everything that a cluster on one host is made of, as parameters of the modules."""
-    return _said(_layout.layout, wanted, previous)
+    return _said(layout.layout, wanted, previous)
 
 
 def cluster_ring(
@@ -63,17 +65,17 @@ def cluster_ring(
 
     previous: what each host knows of it; the newest counts.
     """
-    return _said(_ring.ring, wanted, previous)
+    return _said(ring.ring, wanted, previous)
 
 
 def cluster_audit(found: t.Mapping[str, t.Mapping[str, t.Any]]) -> list[str]:
     """What does not fit together among the hosts of a cluster, in sentences."""
-    return _said(_audit.audit, found)
+    return _said(audit.audit, found)
 
 
 def clustermac(address: str) -> str:
     """The multicast MAC address of a cluster that was told none."""
-    return _said(_cluster.default_clustermac, address)
+    return _said(cluster.default_clustermac, address)
 
 
 def _said(function: t.Callable[..., t.Any], *args: t.Any) -> t.Any:

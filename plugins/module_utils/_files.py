@@ -13,7 +13,7 @@ import os
 import stat
 import typing as t
 
-from ansible_collections.clustered.openvpn.plugins.module_utils._params import ParameterError
+from ._params import ParameterError
 
 
 @dataclasses.dataclass(frozen=True)

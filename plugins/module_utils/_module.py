@@ -13,15 +13,12 @@ from dataclasses import replace
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
-from ansible_collections.clustered.openvpn.plugins.module_utils import _kernel
-from ansible_collections.clustered.openvpn.plugins.module_utils._engines.choice import Host
-from ansible_collections.clustered.openvpn.plugins.module_utils._engines.xtables import Saved
-from ansible_collections.clustered.openvpn.plugins.module_utils._kernel import Kernel
-from ansible_collections.clustered.openvpn.plugins.module_utils._observed import View
-from ansible_collections.clustered.openvpn.plugins.module_utils._params import ParameterError
-from ansible_collections.clustered.openvpn.plugins.module_utils._parts import Planned
-from ansible_collections.clustered.openvpn.plugins.module_utils._plan import prepared_diff
-from ansible_collections.clustered.openvpn.plugins.module_utils._routing import Seen
+from ._kernel import kernel as _kernel
+from ._kernel.kernel import Kernel
+from ._kernel.observed import Host, Saved, View
+from ._kernel.routing import Seen
+from ._kernel.steps import Planned, prepared_diff
+from ._params import ParameterError
 
 # The options of an interface, the same for every module that makes one.
 INTERFACE_OPTIONS: dict[str, t.Any] = {

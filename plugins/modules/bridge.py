@@ -146,8 +146,9 @@ commands:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.clustered.openvpn.plugins.module_utils import _bridges, _module, _parts
-from ansible_collections.clustered.openvpn.plugins.module_utils._params import ParameterError
+from ..module_utils import _module
+from ..module_utils._params import ParameterError
+from ..module_utils._topology import bridges, reconcile
 
 ARGUMENT_SPEC = {
     "bridges": {
@@ -180,10 +181,10 @@ def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
     present = module.params["state"] == "present"
     try:
-        wanted = _bridges.bridges_from(module.params["bridges"])
+        wanted = bridges.bridges_from(module.params["bridges"])
     except ParameterError as exc:
         module.fail_json(msg=str(exc))
-    _module.run(module, lambda kernel: _parts.bridges(kernel, wanted, present))
+    _module.run(module, lambda kernel: reconcile.bridges(kernel, wanted, present))
 
 
 if __name__ == "__main__":

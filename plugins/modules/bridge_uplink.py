@@ -81,8 +81,10 @@ from dataclasses import replace
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.clustered.openvpn.plugins.module_utils import _iproute, _nic
-from ansible_collections.clustered.openvpn.plugins.module_utils import _params as p
+from ..module_utils import _params as p
+from ..module_utils._kernel import iproute
+from ..module_utils._topology import nic as _nic
+from ..module_utils._topology import nic_move
 
 ARGUMENT_SPEC = {
     "bridge": {"type": "str", "required": True},
@@ -112,20 +114,20 @@ def main() -> None:
         module.fail_json(msg="this module changes the host's network and must run as root: use 'become: true'")
     try:
         name, interface, gateway, timeout = wanted(module.params)
-        nic, bridge = _iproute.show(interface), _iproute.show(name)
+        nic, bridge = nic_move.show(interface), nic_move.show(name)
         if bridge and module.check_mode:  # a task before this one may take its other ports off it
             bridge = replace(bridge, ports=())
         plan = _nic.plan_take if module.params["state"] == "present" else _nic.plan_give_back
         move = plan(nic, bridge, interface, name)
         if move and not module.check_mode:
             gateway = gateway or move.source.gateway()
-            if gateway and not _iproute.answers(gateway, move.source.name, timeout):
+            if gateway and not nic_move.answers(gateway, move.source.name, timeout):
                 remedy = "name a neighbour that does, since it is what shows whether the change went well"
                 raise p.ParameterError("gateway", gateway, f"does not answer on {move.source.name} as it is: {remedy}")
-            failure = _iproute.change(move, gateway, timeout)
+            failure = nic_move.change(move, gateway, timeout)
             if failure:
                 module.fail_json(msg=f"{failure}; everything was taken back")
-    except (p.ParameterError, _iproute.IpError) as exc:
+    except (p.ParameterError, iproute.IpError) as exc:
         module.fail_json(msg=str(exc))
     commands = move.commands if move else []
     module.exit_json(

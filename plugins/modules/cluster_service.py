@@ -83,8 +83,10 @@ import re
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.clustered.openvpn.plugins.module_utils import _cluster, _service, _supervisor
-from ansible_collections.clustered.openvpn.plugins.module_utils import _params as p
+from ..module_utils import _params as p
+from ..module_utils._boot import install
+from ..module_utils._cluster import cluster
+from ..module_utils._openvpn import supervisor
 
 ARGUMENT_SPEC = {
     "name": {"type": "str", "required": True},
@@ -111,12 +113,12 @@ class Service:
         self.commands: list = []
         self.diff: list = []
 
-    def files(self, wanted: _service.Files, there: _service.Files) -> bool:
+    def files(self, wanted: install.Files, there: install.Files) -> bool:
         """Bring files about, and let systemd know. Whether there was anything to do."""
-        write, remove = _service.differing(wanted, there)
+        write, remove = install.differing(wanted, there)
         for path, file in write.items():
             new = file.target or file.text
-            old = there.get(path, _service.File())
+            old = there.get(path, install.File())
             self.diff.append(
                 {"before_header": path, "after_header": path, "before": old.target or old.text, "after": new}
             )
@@ -125,44 +127,44 @@ class Service:
             )
         self.commands += [f"rm {path}" for path in remove]
         if not self._check_mode:
-            _service.put(write)
-            _service.drop(remove)
+            install.put(write)
+            install.drop(remove)
         if write or remove:
             self.systemctl("daemon-reload")
         return bool(write or remove)
 
     def shown(self, unit: str = "") -> dict:
         """Whether it is active, and enabled."""
-        text = _supervisor.run(["systemctl", "show", "--property=ActiveState,UnitFileState", unit or self.unit])
+        text = supervisor.run(["systemctl", "show", "--property=ActiveState,UnitFileState", unit or self.unit])
         return dict(line.split("=", 1) for line in text.split())
 
     def systemctl(self, *words: str) -> None:
         """Run it, with as long a time as a large cluster may need."""
         self.commands.append(" ".join(["systemctl", *words]))
         if not self._check_mode:
-            _supervisor.run(["systemctl", *words], 300)
+            supervisor.run(["systemctl", *words], 300)
 
     def present(self, units: list, failover: bool) -> None:
         """The unit first and running: instances that are tied to one that is not would be stopped."""
-        renewed = self.files(_service.shared(), _service.shared_there())
+        renewed = self.files(install.shared(), install.shared_there())
         shown = self.shown()
         if shown.get("ActiveState") == "failed":  # maybe since it was tried too often: that would not be done again
             self.systemctl("reset-failed", self.unit)
         if shown.get("ActiveState") != "active" or shown.get("UnitFileState") != "enabled":
             self.systemctl("enable", "--now", self.unit)
-        self.files(_service.bonds(self._name, units, failover), _service.bonds_there(self._name))
+        self.files(install.bonds(self._name, units, failover), install.bonds_there(self._name))
         self.claims(failover, renewed)
 
     def claims(self, wanted: bool, renewed: bool) -> None:
         """The units of claims and election, which end together. A new program takes over where the old one was."""
-        read = _service.read_by(self._name)
+        read = install.read_by(self._name)
         claims, election = (f"clustered-openvpn-{kind}@{self._name}" for kind in ("claims", "vrrp"))
         active = [self.shown(unit).get("ActiveState") == "active" for unit in (claims, election)]
         if not wanted and active[0]:
             self.systemctl("stop", claims)
-        if wanted and active[0] and (renewed or _service.outdated(read["claims"])):
+        if wanted and active[0] and (renewed or install.outdated(read["claims"])):
             self.systemctl("reload", claims)
-        if wanted and active[1] and _service.outdated(read["vrrp"]):
+        if wanted and active[1] and install.outdated(read["vrrp"]):
             self.systemctl("reload", election)
         if wanted and not all(active):
             self.systemctl("start", claims, election)
@@ -172,14 +174,14 @@ class Service:
         shown = self.shown()
         if shown.get("ActiveState") not in ("inactive", None) or shown.get("UnitFileState") == "enabled":
             self.systemctl("disable", "--now", self.unit)
-        self.files({}, _service.bonds_there(self._name))
+        self.files({}, install.bonds_there(self._name))
         if not others:
-            self.files({}, _service.shared_there())
+            self.files({}, install.shared_there())
 
 
 def others(name: str) -> bool:
     """Whether there are units of other clusters."""
-    links = os.listdir(directory) if os.path.isdir(directory := f"{_service.UNITS}/multi-user.target.wants") else []
+    links = os.listdir(directory) if os.path.isdir(directory := f"{install.UNITS}/multi-user.target.wants") else []
     return any(x.startswith("clustered-openvpn@") and x != f"clustered-openvpn@{name}.service" for x in links)
 
 
@@ -187,17 +189,17 @@ def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
     if os.geteuid() != 0:
         module.fail_json(msg="this module installs a unit of the system and must run as root: use 'become: true'")
-    if not _supervisor.has_systemd():
+    if not supervisor.has_systemd():
         module.fail_json(msg="this host is not run by systemd, so it has no units")
     try:
-        service = Service(_cluster.cluster_name("name", module.params["name"]), module.check_mode)
+        service = Service(cluster.cluster_name("name", module.params["name"]), module.check_mode)
         units = [unit_name(unit) for unit in module.params["units"]]
         p.unique("units", units)
         if module.params["state"] == "present":
             service.present(units, module.params["failover"])
         else:
             service.absent(others(module.params["name"]))
-    except (p.ParameterError, _supervisor.SupervisorError, OSError) as exc:
+    except (p.ParameterError, supervisor.SupervisorError, OSError) as exc:
         module.fail_json(msg=str(exc))
     module.exit_json(
         changed=bool(service.commands),

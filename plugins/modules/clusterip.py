@@ -293,8 +293,11 @@ moved:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.clustered.openvpn.plugins.module_utils import _cluster, _module, _parts
-from ansible_collections.clustered.openvpn.plugins.module_utils._params import ParameterError
+from ..module_utils import _module
+from ..module_utils._cluster import cluster as _cluster
+from ..module_utils._cluster import reconcile
+from ..module_utils._kernel import steps
+from ..module_utils._params import ParameterError
 
 ARGUMENT_SPEC = {
     "name": {"type": "str", "required": True},
@@ -350,9 +353,9 @@ def main() -> None:
         module.fail_json(msg=str(exc))
     moved = None
 
-    def plan(kernel: _module.Kernel) -> _parts.Planned:
+    def plan(kernel: _module.Kernel) -> steps.Planned:
         nonlocal moved
-        planned = _parts.clusterip(kernel, cluster, present)
+        planned = reconcile.clusterip(kernel, cluster, present)
         if moved is None:  # the first look: after the change there is nothing left to move
             moved = planned.result["moved"]
         planned.result["moved"] = moved

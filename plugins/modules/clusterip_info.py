@@ -92,13 +92,15 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.clustered.openvpn.plugins.module_utils import _cluster, _module, _nft, _xtables
-from ansible_collections.clustered.openvpn.plugins.module_utils._engines import clusterip, nftables, xt_cluster
-from ansible_collections.clustered.openvpn.plugins.module_utils._kernel import RUN_NETNS
-from ansible_collections.clustered.openvpn.plugins.module_utils._observed import View
-from ansible_collections.clustered.openvpn.plugins.module_utils._params import ParameterError
+from ..module_utils import _module
+from ..module_utils._cluster import cluster
+from ..module_utils._cluster.engines import clusterip, nft_listing, nftables, xt_cluster
+from ..module_utils._kernel import iptables_rules, nft
+from ..module_utils._kernel.kernel import RUN_NETNS
+from ..module_utils._kernel.observed import View
+from ..module_utils._params import ParameterError
 
-PREFIX = _cluster.table_name("")
+PREFIX = cluster.table_name("")
 OLD_ENGINES = {"clusterip": clusterip, "xt_cluster": xt_cluster}
 
 
@@ -107,7 +109,12 @@ def cluster_facts(kernel: _module.Kernel, table: str) -> dict:
     found = kernel.tables([("", family, table) for family in ("bridge", "netdev")], {"": View("", True)})
     bridged = found["", "bridge", table] is not None
     host = found["", "bridge" if bridged else "netdev", table]
-    held, hashed, engine, distribution = nftables.held_on_host(host), nftables.hash_in(host), "nftables", "steer"
+    held, hashed, engine, distribution = (
+        nft_listing.held_on_host(host),
+        nft_listing.hash_in(host),
+        "nftables",
+        "steer",
+    )
     if not hashed:
         # Each decides for itself: the host, or its members.
         engine, hashed, held = facts_by_rules(kernel, table, [""])
@@ -116,15 +123,19 @@ def cluster_facts(kernel: _module.Kernel, table: str) -> dict:
         views = kernel.observe(namespaces(), ())
         listings = kernel.tables([(netns, "netdev", table) for netns in views], views)
         for (netns, _family, _table), listing in listings.items():
-            claims = nftables.hash_in(listing)
+            claims = nft_listing.hash_in(listing)
             if claims:
                 hashed = claims
-                held[mac_of(views[netns])] = nftables.held_in_member(listing)
+                held[mac_of(views[netns])] = nft_listing.held_in_member(listing)
     if not hashed:
         engine, hashed, held = facts_by_rules(kernel, table, namespaces())
     facts = {
         "engine": engine,
-        "uplink": "local" if nftables.is_local(host) or nftables.LOCAL in held else "bridged" if bridged else "routed",
+        "uplink": "local"
+        if nft_listing.is_local(host) or nftables.LOCAL in held
+        else "bridged"
+        if bridged
+        else "routed",
         "distribution": distribution,
         **(hashed or {"address": None, "total_nodes": 0, "hash_init": None, "hash_as": None}),
     }
@@ -167,17 +178,19 @@ def main() -> None:
     only = module.params["name"]
     try:
         if only is not None:
-            _cluster.cluster_name("name", only)
+            cluster.cluster_name("name", only)
         with _module.opened(module) as kernel:
             known = [table for family, table in kernel.list_tables() if family in ("netdev", "bridge")]
-            known += [chain for lines in kernel.saved([""])[""].lines.values() for chain in _xtables.chains(lines)]
+            known += [
+                chain for lines in kernel.saved([""])[""].lines.values() for chain in iptables_rules.chains(lines)
+            ]
             names = {table[len(PREFIX) :] for table in known if table.startswith(PREFIX)}
             clusters = {
                 name: cluster_facts(kernel, PREFIX + name)
                 for name in sorted(names)
-                if only in (None, name.removesuffix(_cluster.SIX))
+                if only in (None, name.removesuffix(cluster.SIX))
             }
-    except (ParameterError, _nft.NftError) as exc:
+    except (ParameterError, nft.NftError) as exc:
         module.fail_json(msg=str(exc))
     module.exit_json(changed=False, clusters=clusters)
 

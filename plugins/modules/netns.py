@@ -73,8 +73,9 @@ commands:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.clustered.openvpn.plugins.module_utils import _module, _parts, _topology
-from ansible_collections.clustered.openvpn.plugins.module_utils._params import ParameterError
+from ..module_utils import _module
+from ..module_utils._params import ParameterError
+from ..module_utils._topology import namespaces, reconcile
 
 ARGUMENT_SPEC = {
     "namespaces": {
@@ -94,10 +95,10 @@ def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
     present = module.params["state"] == "present"
     try:
-        wanted = _topology.namespaces_from(module.params["namespaces"])
+        wanted = namespaces.namespaces_from(module.params["namespaces"])
     except ParameterError as exc:
         module.fail_json(msg=str(exc))
-    _module.run(module, lambda kernel: _parts.namespaces(kernel, wanted, present))
+    _module.run(module, lambda kernel: reconcile.namespaces(kernel, wanted, present))
 
 
 if __name__ == "__main__":

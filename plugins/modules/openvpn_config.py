@@ -108,9 +108,9 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.clustered.openvpn.plugins.module_utils import _files, _params
-from ansible_collections.clustered.openvpn.plugins.module_utils._instance import account_name, instance_name
-from ansible_collections.clustered.openvpn.plugins.module_utils._params import ParameterError
+from ..module_utils import _files, _params
+from ..module_utils._openvpn.instance import account_name, instance_name
+from ..module_utils._params import ParameterError
 
 MODE = 0o640
 ARGUMENT_SPEC = {

@@ -226,14 +226,10 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.clustered.openvpn.plugins.module_utils._instance import (
-    INSTANCE_OPTIONS,
-    Desired,
-    instances_from,
-)
-from ansible_collections.clustered.openvpn.plugins.module_utils._lifecycle import Lifecycle, choose_supervisor
-from ansible_collections.clustered.openvpn.plugins.module_utils._params import ParameterError
-from ansible_collections.clustered.openvpn.plugins.module_utils._supervisor import SupervisorError, has_systemd
+from ..module_utils._openvpn.instance import INSTANCE_OPTIONS, Desired, instances_from
+from ..module_utils._openvpn.lifecycle import Lifecycle, choose_supervisor
+from ..module_utils._openvpn.supervisor import SupervisorError, has_systemd
+from ..module_utils._params import ParameterError
 
 MAX_TIMEOUT = 3600
 ARGUMENT_SPEC = {

@@ -205,10 +205,11 @@ from dataclasses import asdict
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.clustered.openvpn.plugins.module_utils import _supervisor
-from ansible_collections.clustered.openvpn.plugins.module_utils._instance import Instance, Observed
-from ansible_collections.clustered.openvpn.plugins.module_utils._lifecycle import choose_supervisor
-from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn import Management, ManagementError, ask
+from ..module_utils._openvpn import processes
+from ..module_utils._openvpn import supervisor as _supervisor
+from ..module_utils._openvpn.instance import Instance, Observed
+from ..module_utils._openvpn.lifecycle import choose_supervisor
+from ..module_utils._openvpn.management import Management, ManagementError, ask
 
 ARGUMENT_SPEC = {
     "instances": {"type": "list", "elements": "str"},
@@ -228,7 +229,7 @@ NOTHING: dict[str, t.Any] = {
 def describe(instance: Instance, observed: Observed) -> dict[str, t.Any]:
     """Everything about one instance."""
     running = "running" if observed.pid else "restarting" if observed.active else "stopped"
-    uptime = int(time.time() - _supervisor.started_at(observed.pid)) if observed.pid else 0
+    uptime = int(time.time() - processes.started_at(observed.pid)) if observed.pid else 0
     result = {
         **NOTHING,
         "name": instance.name,

@@ -97,8 +97,8 @@ clients:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn import ManagementError, NotListening
-from ansible_collections.clustered.openvpn.plugins.module_utils._reconnect import Hashing, tell
+from ..module_utils._cluster.reconnect import Hashing, tell
+from ..module_utils._openvpn.management import ManagementError, NotListening
 
 ARGUMENT_SPEC = {
     "instances": {

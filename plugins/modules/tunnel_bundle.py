@@ -227,18 +227,17 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.clustered.openvpn.plugins.module_utils import _module, _parts, _preflight, _watch_process
-from ansible_collections.clustered.openvpn.plugins.module_utils._bundle import TUNNEL_OPTIONS, Bundle, bundle_from
-from ansible_collections.clustered.openvpn.plugins.module_utils._instance import RUN, Instance
-from ansible_collections.clustered.openvpn.plugins.module_utils._kernel import Kernel
-from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn_config import Endpoint
-from ansible_collections.clustered.openvpn.plugins.module_utils._params import ParameterError
-from ansible_collections.clustered.openvpn.plugins.module_utils._supervisor import (
-    SupervisorError,
-    command_line,
-    has_systemd,
-    run,
-)
+from ..module_utils import _module
+from ..module_utils._bundle import reconcile, watch_process
+from ..module_utils._bundle.bundle import TUNNEL_OPTIONS, Bundle, bundle_from
+from ..module_utils._kernel import steps
+from ..module_utils._kernel.kernel import Kernel
+from ..module_utils._openvpn import preflight
+from ..module_utils._openvpn.config import Endpoint
+from ..module_utils._openvpn.instance import RUN, Instance
+from ..module_utils._openvpn.processes import command_line
+from ..module_utils._openvpn.supervisor import SupervisorError, has_systemd, run
+from ..module_utils._params import ParameterError
 
 ARGUMENT_SPEC: dict[str, t.Any] = {
     "name": {"type": "str", "required": True},
@@ -268,10 +267,10 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
 def own_processes(bundle: Bundle, by_process: bool) -> set[int]:
     """The bundle's processes that listen: its watch, and tunnels, be they about to move to another port or to go."""
     served = re.compile(rf"{RUN}/{re.escape(bundle.name)}-[0-9]+/management\.sock")
-    listening = {holder.pid for holder in _preflight.holders(bundle.netns)}
+    listening = {holder.pid for holder in preflight.holders(bundle.netns)}
     found = {pid for pid in listening if any(map(served.fullmatch, command_line(pid)))}
     if by_process:
-        return {*found, _watch_process.running(bundle.name).get("pid", 0)} - {0}
+        return {*found, watch_process.running(bundle.name).get("pid", 0)} - {0}
     shown = run(
         ["systemctl", "show", "--property=MainPID", "--value", f"clustered-openvpn-watch@{bundle.name}.service"]
     )
@@ -284,7 +283,7 @@ def refuse_taken_ports(bundle: Bundle, by_process: bool) -> None:
         Instance(x.device, netns=bundle.netns, management=f"{RUN}/{x.device}/management.sock") for x in bundle.tunnels
     ]
     ours = own_processes(bundle, by_process)
-    taken = _preflight.taken([(i, Endpoint("udp", x.port)) for i, x in zip(instances, bundle.tunnels)], ours)
+    taken = preflight.taken([(i, Endpoint("udp", x.port)) for i, x in zip(instances, bundle.tunnels)], ours)
     for i, tunnel in enumerate(bundle.tunnels):
         if tunnel.device in taken:
             raise ParameterError(f"tunnels[{i}].port", tunnel.port, taken[tunnel.device])
@@ -293,26 +292,26 @@ def refuse_taken_ports(bundle: Bundle, by_process: bool) -> None:
         for i, x in zip(instances, bundle.tunnels)
         if bundle.timeout
     ]
-    for why in _preflight.taken(probes, ours).values():
+    for why in preflight.taken(probes, ours).values():
         raise ParameterError("probe_port", bundle.probe_port, why)
 
 
 def end_watch(module: AnsibleModule, bundle: Bundle, wanted: bool) -> list[str]:
     """Ends a watch that would put back what is changed now; what an administrator would be told."""
-    there = _watch_process.running(bundle.name)
-    if not there or (wanted and there.get("digest") == _watch_process.digest(bundle)):
+    there = watch_process.running(bundle.name)
+    if not there or (wanted and there.get("digest") == watch_process.digest(bundle)):
         return []
     if not module.check_mode:
-        _watch_process.stop(bundle.name)
+        watch_process.stop(bundle.name)
     return [f"kill {there.get('pid')}  # the watch of {bundle.name}"]
 
 
 def begin_watch(module: AnsibleModule, bundle: Bundle) -> list[str]:
     """Has the watch run; what an administrator would be told."""
-    if _watch_process.running(bundle.name).get("digest") == _watch_process.digest(bundle):
+    if watch_process.running(bundle.name).get("digest") == watch_process.digest(bundle):
         return []
     if not module.check_mode:
-        _watch_process.start(bundle)
+        watch_process.start(bundle)
     return [f"clustered-openvpn watch {bundle.name} &"]
 
 
@@ -330,8 +329,8 @@ def main() -> None:
     except (ParameterError, SupervisorError) as exc:
         module.fail_json(msg=str(exc))
 
-    def plan(kernel: Kernel) -> _parts.Planned:
-        return _parts.bundle(kernel, bundle, present)
+    def plan(kernel: Kernel) -> steps.Planned:
+        return reconcile.bundle(kernel, bundle, present)
 
     # Where systemd runs, the watch is a unit, which follows the desired state on the host.
     wanted = present and bool(bundle.timeout)

@@ -148,8 +148,9 @@ commands:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.clustered.openvpn.plugins.module_utils import _module, _parts, _topology
-from ansible_collections.clustered.openvpn.plugins.module_utils._params import ParameterError
+from ..module_utils import _module
+from ..module_utils._params import ParameterError
+from ..module_utils._topology import reconcile, veths
 
 ARGUMENT_SPEC = {
     "veths": {
@@ -169,10 +170,10 @@ def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
     present = module.params["state"] == "present"
     try:
-        wanted = _topology.veths_from(module.params["veths"])
+        wanted = veths.veths_from(module.params["veths"])
     except ParameterError as exc:
         module.fail_json(msg=str(exc))
-    _module.run(module, lambda kernel: _parts.veths(kernel, wanted, present))
+    _module.run(module, lambda kernel: reconcile.veths(kernel, wanted, present))
 
 
 if __name__ == "__main__":

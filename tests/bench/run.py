@@ -28,9 +28,15 @@ from types import ModuleType
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ansible_collections.clustered.openvpn.plugins.filter.cluster import cluster_layout
-from ansible_collections.clustered.openvpn.plugins.module_utils import _bridges, _cluster, _parts, _topology
-from ansible_collections.clustered.openvpn.plugins.module_utils._kernel import Kernel
-from ansible_collections.clustered.openvpn.plugins.module_utils._plan import Step
+from ansible_collections.clustered.openvpn.plugins.module_utils._cluster import cluster as _cluster
+from ansible_collections.clustered.openvpn.plugins.module_utils._cluster import reconcile
+from ansible_collections.clustered.openvpn.plugins.module_utils._kernel import steps as _steps
+from ansible_collections.clustered.openvpn.plugins.module_utils._kernel.kernel import Kernel
+from ansible_collections.clustered.openvpn.plugins.module_utils._kernel.steps import Step
+from ansible_collections.clustered.openvpn.plugins.module_utils._topology import bridges as _bridges
+from ansible_collections.clustered.openvpn.plugins.module_utils._topology import namespaces as _namespaces
+from ansible_collections.clustered.openvpn.plugins.module_utils._topology import reconcile as _reconcile
+from ansible_collections.clustered.openvpn.plugins.module_utils._topology import veths as _veths
 from ansible_collections.clustered.openvpn.plugins.modules import bridge, clusterip, netns, veth
 
 MEMBERS = int(os.environ.get("MEMBERS") or 64)
@@ -67,22 +73,22 @@ def parameters(module: ModuleType, **given: t.Any) -> dict[str, t.Any]:
 def modules(parts: dict[str, t.Any]) -> list[Step]:
     """What the four modules do, each with a kernel of its own, without Ansible around it; the steps taken."""
     taken: list[Step] = []
-    namespaces = _topology.namespaces_from(parameters(netns, namespaces=parts["namespaces"])["namespaces"])
-    veths = _topology.veths_from(parameters(veth, veths=parts["veths"])["veths"])
+    namespaces = _namespaces.namespaces_from(parameters(netns, namespaces=parts["namespaces"])["namespaces"])
+    veths = _veths.veths_from(parameters(veth, veths=parts["veths"])["veths"])
     bridges = _bridges.bridges_from(parameters(bridge, bridges=parts["bridges"])["bridges"])
     cluster = _cluster.cluster_from(parameters(clusterip, name="bench", **parts["cluster"], nodes=parts["nodes"]))
 
-    def run(plan: t.Callable[..., _parts.Planned], wanted: t.Any) -> None:
+    def run(plan: t.Callable[..., _steps.Planned], wanted: t.Any) -> None:
         with Kernel() as kernel:
             steps = plan(kernel, wanted, True).steps
             kernel.apply(steps)
             taken.extend(steps)
             assert not steps or not plan(kernel, wanted, True).steps
 
-    run(_parts.namespaces, namespaces)
-    run(_parts.veths, veths)
-    run(_parts.bridges, bridges)
-    run(_parts.clusterip, cluster)
+    run(_reconcile.namespaces, namespaces)
+    run(_reconcile.veths, veths)
+    run(_reconcile.bridges, bridges)
+    run(reconcile.clusterip, cluster)
     return taken
 
 

@@ -26,8 +26,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
-from ansible_collections.clustered.openvpn.plugins.module_utils import _bundle_layout, _watch_process
-from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn import Management, ManagementError, ask
+from ansible_collections.clustered.openvpn.plugins.module_utils._bundle import layout as _layout
+from ansible_collections.clustered.openvpn.plugins.module_utils._bundle import spread, watch_process
+from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn.management import (
+    Management,
+    ManagementError,
+    ask,
+)
 
 from .world import World, call_here, sh, within
 
@@ -125,7 +130,7 @@ class BundleLab(World):
             for name, address, sites in zip("AB", OUTER, self.sites)
         ]
         asked = {**self.wanted, "name": self.names[end], "end": end, "ends": ends, "netns": self.ends[end]}
-        return _bundle_layout.layout(asked, self.layouts[end] or None)
+        return _layout.layout(asked, self.layouts[end] or None)
 
     def converge(self, *, check: bool = False, **wanted: t.Any) -> list[str]:
         """Both ends, step by step as the playbook takes them; the commands of all steps."""
@@ -134,7 +139,7 @@ class BundleLab(World):
         layouts = [self.lay_out(end) for end in (0, 1)]
         if not check:
             self.layouts = layouts
-        draining = [_bundle_layout.draining(layout) for layout in layouts]
+        draining = [_layout.draining(layout) for layout in layouts]
 
         def processes(end: int) -> list[str]:
             gone = [self.instance(end, tunnel["device"]) for tunnel in layouts[end]["retired"]]
@@ -219,12 +224,12 @@ class BundleLab(World):
 
     def live(self, end: int) -> list[int]:
         """The tunnels in the spread."""
-        from ansible_collections.clustered.openvpn.plugins.module_utils import _bundle
+        from ansible_collections.clustered.openvpn.plugins.module_utils._bundle import bundle as _bundle
 
         (params,) = self.layouts[end]["bundles"]
         bundle = _bundle.bundle_from(params)
         listed = sh(f"nft -j list chain inet {bundle.table} spread", self.ends[end])
-        return _bundle.live_in(bundle, json.loads(listed)["nftables"])
+        return spread.live_in(bundle, json.loads(listed)["nftables"])
 
     def wait_live(self, numbers: t.Sequence[int], seconds: float = 30, ends: t.Sequence[int] = (0, 1)) -> float:
         """Wait until these are in the spread at both ends; seconds that it took."""
@@ -269,7 +274,7 @@ class BundleLab(World):
         """Everything, whatever state it is in."""
         try:
             for end, name in enumerate(self.names):
-                _watch_process.stop(name)
+                watch_process.stop(name)
                 ours = [self.instance(end, one) for one in sorted(self.made[end])]
                 if ours:
                     self.run("openvpn_instance", instances=ours, state="absent")

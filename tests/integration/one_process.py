@@ -20,7 +20,7 @@ from unittest import mock
 
 import run_module
 
-from ansible_collections.clustered.openvpn.plugins.module_utils import _supervisor
+from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn import supervisor
 
 # systemd, for the module that cannot do without: what it says of a unit that it does not know.
 SYSTEMD = {"has_systemd": lambda: True, "run": lambda *_: "ActiveState=inactive\nUnitFileState=\n"}
@@ -33,7 +33,7 @@ def main() -> None:
         name, args = json.loads(line)
         sys.argv, sys.stdin = ["run_module.py", name], io.StringIO(json.dumps(args))
         output, trace = io.StringIO(), ""
-        own = mock.patch.multiple(_supervisor, **SYSTEMD) if name == "cluster_service" else contextlib.nullcontext()
+        own = mock.patch.multiple(supervisor, **SYSTEMD) if name == "cluster_service" else contextlib.nullcontext()
         with contextlib.redirect_stdout(output), own:
             try:
                 run_module.main()

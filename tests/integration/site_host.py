@@ -17,7 +17,12 @@ import typing as t
 from pathlib import Path
 
 from ansible_collections.clustered.openvpn.plugins.filter.cluster import bucket_member
-from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn import Client, Management, ManagementError, ask
+from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn.management import (
+    Client,
+    Management,
+    ManagementError,
+    ask,
+)
 
 from .served import ServedWorld, states_of
 from .world import on_host, sh

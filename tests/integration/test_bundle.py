@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.clustered.openvpn.plugins.module_utils import _watch_process
+from ansible_collections.clustered.openvpn.plugins.module_utils._bundle import watch_process
 
 from .bundle_lab import HOSTS, OWN, SITES, BundleLab, Counter, send
 from .world import sh, within
@@ -80,7 +80,7 @@ def test_segments_are_made_to_fit(bundle: BundleLab) -> None:
 
 def test_where_no_tunnel_is_live_packets_are_refused(bundle: BundleLab) -> None:
     table = f"inet clustered_openvpn_{bundle.names[0]}.bundle"
-    _watch_process.stop(bundle.names[0])
+    watch_process.stop(bundle.names[0])
     lines = [f"flush chain {table} spread", f'add rule {table} spread reject with icmpx no-route comment "live: #0"']
     sh("nft -f - <<'EOF'\n" + "\n".join(lines) + "\nEOF", bundle.a)
     assert "Destination Net Unreachable" in sh(f"ping -c 1 -W 2 {HOSTS[1][0]}", bundle.host_a, check=False)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from ansible_collections.clustered.openvpn.plugins.module_utils import _cluster
+from ansible_collections.clustered.openvpn.plugins.module_utils._cluster import cluster
 
 from .served import ServedWorld, State, differences, differences_at_last, states_of
 from .test_packets import ADDRESS, PORT, Built, client_address
@@ -185,7 +185,7 @@ class Drifting:
             "table": table,
             "family": family,
             "name": layout["name"],
-            "answer": _cluster.cluster_from(PARAMETERS | layout["cluster"]).routed_mac,
+            "answer": cluster.cluster_from(PARAMETERS | layout["cluster"]).routed_mac,
             "address": ADDRESS,
             "bridge": layout["bridges"][0]["name"],
             "mac": nodes[0]["mac"],

@@ -17,7 +17,7 @@ import typing as t
 
 import pytest
 
-from ansible_collections.clustered.openvpn.plugins.module_utils import _hash
+from ansible_collections.clustered.openvpn.plugins.module_utils._cluster import hashing
 
 from .packets import UDP, flow_of, frame, packet_socket
 from .test_hash import Flow, random_flows
@@ -37,7 +37,7 @@ class MixedRing(Ring):
 
     def owner_of(self, address: str) -> str:
         """Who has the bucket of an address."""
-        return self.hosts[(_hash.bucket(address, TOTAL, SEED) - 1) % HOSTS]
+        return self.hosts[(hashing.bucket(address, TOTAL, SEED) - 1) % HOSTS]
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def pinged(ring: MixedRing, number: int, host: str) -> t.Iterator[None]:
 
 def test_a_client_of_a_kept_bucket_loses_nothing_while_others_move(ring: MixedRing) -> None:
     number = next(n for n in range(1, 41) if ring.owner(n) == ring.hosts[0])
-    kept = _hash.bucket(client(number, 4), TOTAL, SEED)
+    kept = hashing.bucket(client(number, 4), TOTAL, SEED)
     with pinged(ring, number, ring.hosts[0]):
         for some in ([kept], [kept, 2, 3], [kept, 5], ring.buckets(ring.hosts[0])):
             ring.build_host(0, nodes=[{"local_nodes": some}])
@@ -107,7 +107,7 @@ def test_a_client_of_a_kept_bucket_loses_nothing_while_others_move(ring: MixedRi
 
 def test_a_bucket_moves_between_engines(ring: MixedRing) -> None:
     number = next(n for n in range(1, 41) if ring.owner(n) == ring.hosts[2])
-    moved = _hash.bucket(client(number, 4), TOTAL, SEED)
+    moved = hashing.bucket(client(number, 4), TOTAL, SEED)
     assert ring.build_host(0, claims="add", nodes=[{"local_nodes": [moved]}])["moved"] == 1
     # Of a busy machine, the second answer may come too late to be seen.
     assert {name for _time in range(5) for name in ring.ask(number)} == {ring.hosts[0], ring.hosts[2]}
@@ -267,5 +267,5 @@ def test_xt_cluster_and_nftables_agree_in_the_kernel(world: World) -> None:
         flow: seen for flow, seen in by_nft.items() if flow not in silent
     }
     # A bucket without any bit is accepted nowhere.
-    assert {_hash.bucket(flow[0], WIDE, SEED) for flow in silent} <= {1}
-    assert {flow: n + 1 for flow, n in by_match.items()} == {f: _hash.bucket(f[0], WIDE, SEED) for f in flows}
+    assert {hashing.bucket(flow[0], WIDE, SEED) for flow in silent} <= {1}
+    assert {flow: n + 1 for flow, n in by_match.items()} == {f: hashing.bucket(f[0], WIDE, SEED) for f in flows}

@@ -14,9 +14,10 @@ import typing as t
 
 import pytest
 
-from ansible_collections.clustered.openvpn.plugins.module_utils import _hash, _ruleset
-from ansible_collections.clustered.openvpn.plugins.module_utils._cluster import Cluster, Node, Service
-from ansible_collections.clustered.openvpn.plugins.module_utils._engines import nftables
+from ansible_collections.clustered.openvpn.plugins.module_utils._cluster import hashing
+from ansible_collections.clustered.openvpn.plugins.module_utils._cluster.cluster import Cluster, Node, Service
+from ansible_collections.clustered.openvpn.plugins.module_utils._cluster.engines import nftables
+from ansible_collections.clustered.openvpn.plugins.module_utils._kernel import ruleset
 
 from .packets import TCP, UDP, flow_of, frame, icmp_error, packet_socket
 from .world import World, sh, within
@@ -64,9 +65,9 @@ def make_cluster(version: int, nodes: t.Iterable[Node], **changes: t.Any) -> Clu
     return Cluster(**values)
 
 
-def load(netns: str, tables: t.Iterable[_ruleset.Table]) -> None:
+def load(netns: str, tables: t.Iterable[ruleset.Table]) -> None:
     """The engine's lines, in one transaction."""
-    lines = [line for table in tables for line in _ruleset.plan_table(table, None)]
+    lines = [line for table in tables for line in ruleset.plan_table(table, None)]
     sh("nft -f - <<'EOF'\n" + "\n".join(lines) + "\nEOF", netns)
 
 
@@ -148,7 +149,7 @@ def test_filter_and_kernel_agree(
                     awaited.discard(flow)
                     seen[flow] = data[:6].hex(":")
     seed, ports = cluster.hash_init, MODES.index(hashmode)
-    expected = {f: macs[_hash.bucket(f[0], total, seed, (f[1], PORT)[:ports], hash_as)] for f in flows}
+    expected = {f: macs[hashing.bucket(f[0], total, seed, (f[1], PORT)[:ports], hash_as)] for f in flows}
     assert seen == expected
     counts = [list(seen.values()).count(mac) for mac in macs.values()]
     what = f"{uplink} steer, IPv{version}, {hashmode} as {hash_as}, {total} buckets"
@@ -173,7 +174,7 @@ def test_an_icmp_error_goes_where_the_flow_goes_that_it_is_about(
         for i, (address, port) in enumerate(random_flows(4, 1)[:200]):
             ours = frame(cluster.address, address, (UDP, TCP)[i % 2], (PORT, port))
             sender.send(icmp_error("192.0.2.1", ours, cluster.routed_mac))
-            number = _hash.bucket(address, 16, seed, (port, PORT)[:ports], hash_as)
+            number = hashing.bucket(address, 16, seed, (port, PORT)[:ports], hash_as)
             assert receiver.recv(2048)[:6].hex(":") == macs[number]
 
 
@@ -222,6 +223,6 @@ def test_each_flow_is_taken_by_the_member_that_the_filter_predicts(
     for receiver in receivers:
         receiver.close()
     owner = {number: node.netns for node in nodes for number in node.local_nodes or ()}
-    assert taken == {f: [owner[_hash.bucket(f[0], 256, cluster.hash_init, (), hash_as)]] for f in flows}
+    assert taken == {f: [owner[hashing.bucket(f[0], 256, cluster.hash_init, (), hash_as)]] for f in flows}
     counts = [list(taken.values()).count([node.netns]) for node in nodes]
     print(f"{uplink} {distribution}, IPv{version}, four members: max/mean {max(counts) * 4 / COUNT:.2f}")

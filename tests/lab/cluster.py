@@ -20,7 +20,7 @@ from integration.served import SHOW, State, lines_of
 from system import Cgroup
 
 from ansible_collections.clustered.openvpn.plugins.filter.cluster import bucket_member
-from ansible_collections.clustered.openvpn.plugins.module_utils import _openvpn
+from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn import management
 
 SITE = Path(__file__).parents[2] / "playbooks/site.yml"
 ADDRESS = "203.0.113.20"
@@ -110,25 +110,25 @@ class Cluster(Hosts):
 
     # --- OpenVPN --------------------------------------------------------------------------------------------------
 
-    def ask(self, server: str, question: t.Callable[[_openvpn.Management], t.Any]) -> t.Any:
+    def ask(self, server: str, question: t.Callable[[management.Management], t.Any]) -> t.Any:
         """Ask a server by its management socket, as root on the host would. None: it does not answer."""
         leader = self.lab.host("h1").leader()
         path = f"/proc/{leader}/root/run/clustered-openvpn/{server}/management.sock"
         try:
-            return _openvpn.ask(path, question)
-        except _openvpn.ManagementError:
+            return management.ask(path, question)
+        except management.ManagementError:
             return None
 
     def is_ready(self, server: str) -> bool:
         """Whether it says CONNECTED,SUCCESS."""
-        state = self.ask(server, _openvpn.Management.state)
+        state = self.ask(server, management.Management.state)
         return state is not None and state.ready
 
-    def served(self) -> dict[str, list[tuple[str, _openvpn.Client]]]:
+    def served(self) -> dict[str, list[tuple[str, management.Client]]]:
         """Common name -> by which members it is served."""
-        found: dict[str, list[tuple[str, _openvpn.Client]]] = {}
+        found: dict[str, list[tuple[str, management.Client]]] = {}
         for server in self.layout()["servers"]:
-            status = self.ask(server["name"], _openvpn.Management.status)
+            status = self.ask(server["name"], management.Management.status)
             for client in status.clients if status else ():
                 if client.virtual_address:
                     found.setdefault(client.common_name, []).append((server["netns"], client))
@@ -144,7 +144,7 @@ class Cluster(Hosts):
         """Common name -> the one member that is to serve it."""
         return {client.name: [self.owner(client.address)] for client in self.clients}
 
-    def wait_until_served_as_predicted(self, seconds: float) -> dict[str, list[tuple[str, _openvpn.Client]]]:
+    def wait_until_served_as_predicted(self, seconds: float) -> dict[str, list[tuple[str, management.Client]]]:
         """Every client by its owner, by nobody else; what the servers say then."""
         wanted = self.predicted()
         end = time.monotonic() + seconds

@@ -19,7 +19,7 @@ import pytest
 from client import LAB
 from main import Lab
 
-from ansible_collections.clustered.openvpn.plugins.module_utils import _hash
+from ansible_collections.clustered.openvpn.plugins.module_utils._cluster import hashing
 
 PLAYBOOK = Path(__file__).parents[2] / "playbooks/migrate_engine.yml"
 NAME = f"engines{os.getpid()}"
@@ -144,7 +144,7 @@ class Ring:
     def predicted(self) -> dict[str, list[str]]:
         """Who is to answer each client."""
         owner = {bucket: host for host, buckets in self.owners().items() for bucket in buckets}
-        return {c: [owner[_hash.bucket(c, TOTAL, SEED, (), "clusterip")]] for c in CLIENTS}
+        return {c: [owner[hashing.bucket(c, TOTAL, SEED, (), "clusterip")]] for c in CLIENTS}
 
     def remove(self) -> None:
         """All of it."""

@@ -15,7 +15,7 @@ import pytest
 from cluster import ADDRESS, PORTS, say, wait_until
 from ring import UNITS, WEB, Capture, Ring, Sampler, bucket_of
 
-from ansible_collections.clustered.openvpn.plugins.module_utils import _openvpn
+from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn import management
 
 LOST, KEPT = 5, 20  # clients that are looked at
 
@@ -55,8 +55,8 @@ def served_at(ring: Ring) -> dict[str, list[str]]:
         for instance in PORTS:
             path = f"/proc/{leader}/root/run/clustered-openvpn/vpn-{instance}/management.sock"
             try:
-                status = _openvpn.ask(path, _openvpn.Management.status)
-            except _openvpn.ManagementError:
+                status = management.ask(path, management.Management.status)
+            except management.ManagementError:
                 continue
             for client in status.clients:
                 if client.virtual_address:

@@ -17,7 +17,7 @@ import pytest
 from cluster import ADDRESS, PORTS, say, wait_until
 from ring import NET, TABLE, UNITS, WEB, Capture, Ring, bucket_of
 
-from ansible_collections.clustered.openvpn.plugins.module_utils import _openvpn
+from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn import management
 
 # A web server in a member, whose page is the member's name. As a unit, so that it is back after a reboot.
 SERVER = """
@@ -129,10 +129,10 @@ def served_by(ring: Ring) -> dict[str, list[str]]:
             for instance in PORTS:
                 socket = f"run/clustered-openvpn/{member}-{instance}/management.sock"
                 try:
-                    status = _openvpn.ask(
-                        f"/proc/{ring.lab.host(host).leader()}/root/{socket}", _openvpn.Management.status
+                    status = management.ask(
+                        f"/proc/{ring.lab.host(host).leader()}/root/{socket}", management.Management.status
                     )
-                except _openvpn.ManagementError:
+                except management.ManagementError:
                     continue
                 for client in status.clients:
                     if client.virtual_address:

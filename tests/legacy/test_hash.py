@@ -13,7 +13,7 @@ import pytest
 from integration.packets import TCP, UDP, flow_of, frame, packet_socket
 from integration.world import World, sh, within
 
-from ansible_collections.clustered.openvpn.plugins.module_utils import _hash
+from ansible_collections.clustered.openvpn.plugins.module_utils._cluster import hashing
 
 from .flows import MODES, drained, random_flows
 
@@ -91,5 +91,5 @@ def test_filter_and_kernel_agree(world: World, engine: str, protocol: int, mode:
         time.sleep(0.5)
         note(receiver)
     ports = MODES.index(mode)
-    expected = {f: _hash.bucket(f[0], total, seed, (f[1], PORT)[:ports], engine) for f in flows}
+    expected = {f: hashing.bucket(f[0], total, seed, (f[1], PORT)[:ports], engine) for f in flows}
     assert {flow: node + 1 for flow, node in taken.items()} == expected

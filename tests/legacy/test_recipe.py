@@ -14,7 +14,7 @@ from integration.packets import TCP, UDP, frame
 from integration.test_packets import Built
 from integration.world import ask_tcp, ask_udp, sh
 
-from ansible_collections.clustered.openvpn.plugins.module_utils import _hash
+from ansible_collections.clustered.openvpn.plugins.module_utils._cluster import hashing
 
 from .flows import MODES, random_flows, taken
 from .forked import ForkedWorld
@@ -72,7 +72,7 @@ def built() -> t.Iterator[Built]:
 
 def owner(built: Built, address: str, *ports: int) -> str:
     """The member that the filter predicts."""
-    return built.names[_hash.bucket(address, TOTAL, SEED, ports, "clusterip") - 1]
+    return built.names[hashing.bucket(address, TOTAL, SEED, ports, "clusterip") - 1]
 
 
 def test_clients_are_served_by_the_members_that_the_filter_predicts(built: Built) -> None:

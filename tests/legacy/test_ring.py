@@ -13,7 +13,7 @@ from integration.packets import TCP, UDP, frame
 from integration.test_many_hosts import CLUSTERMAC, HOSTS, NAME, PORT, SEED, TOTAL, Ring, client
 from integration.world import ask_tcp, sh
 
-from ansible_collections.clustered.openvpn.plugins.module_utils import _hash
+from ansible_collections.clustered.openvpn.plugins.module_utils._cluster import hashing
 
 from .flows import MODES, random_flows, taken
 from .forked import ForkedWorld
@@ -30,7 +30,7 @@ class OldRing(Ring):
 
     def owner_of(self, address: str, *ports: int) -> str:
         """Who answers a flow."""
-        return self.hosts[(_hash.bucket(address, TOTAL, SEED, ports, "clusterip") - 1) % HOSTS]
+        return self.hosts[(hashing.bucket(address, TOTAL, SEED, ports, "clusterip") - 1) % HOSTS]
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def test_500_flows_land_where_the_filter_says(ring: OldRing, mode: str) -> None:
 def test_a_bucket_moves_at_run_time(ring: OldRing) -> None:
     ring.build()
     number = next(n for n in range(1, 40) if ring.owner(n) == ring.hosts[0])
-    moved = _hash.bucket(client(number, 4), TOTAL, SEED, (), "clusterip")
+    moved = hashing.bucket(client(number, 4), TOTAL, SEED, (), "clusterip")
     gave = ring.build_host(1, claims="add", nodes=[{"local_nodes": [moved]}])
     assert gave["moved"] == 1
     answers = {name for _time in range(5) for name in ring.ask(number)}  # the second one may come too late to be seen

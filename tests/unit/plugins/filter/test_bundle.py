@@ -8,7 +8,7 @@ import pytest
 from ansible.errors import AnsibleFilterError
 
 from ansible_collections.clustered.openvpn.plugins.filter.bundle import bundle_layout
-from ansible_collections.clustered.openvpn.tests.unit.plugins.module_utils.test__bundle_layout import WANTED
+from ansible_collections.clustered.openvpn.tests.unit.plugins.module_utils._bundle.test_layout import WANTED
 
 
 @pytest.mark.parametrize(

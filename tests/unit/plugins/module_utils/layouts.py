@@ -10,7 +10,7 @@ import json
 
 from hypothesis import strategies as st
 
-from ansible_collections.clustered.openvpn.plugins.module_utils import _layout
+from ansible_collections.clustered.openvpn.plugins.module_utils._cluster import layout as _layout
 
 UDP = {"name": "udp", "protocol": "udp", "port": 1194, "pool": "10.8.0.0/16"}
 TCP = {"name": "tcp", "protocol": "tcp", "port": 443, "pool": "10.9.0.0/16"}

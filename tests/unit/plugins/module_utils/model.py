@@ -15,9 +15,9 @@ import re
 import typing as t
 from dataclasses import replace
 
-from ansible_collections.clustered.openvpn.plugins.module_utils._cluster import Cluster, cluster_from
-from ansible_collections.clustered.openvpn.plugins.module_utils._observed import RTPROT_STATIC, Link, Route, View
-from ansible_collections.clustered.openvpn.plugins.module_utils._plan import Step
+from ansible_collections.clustered.openvpn.plugins.module_utils._cluster.cluster import Cluster, cluster_from
+from ansible_collections.clustered.openvpn.plugins.module_utils._kernel.observed import RTPROT_STATIC, Link, Route, View
+from ansible_collections.clustered.openvpn.plugins.module_utils._kernel.steps import Step
 
 MACS = [f"02:00:00:00:00:{i:02x}" for i in range(5)]
 

@@ -1,0 +1,124 @@
+# Copyright (c) 2026 clustered.openvpn contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The kernel's lists of links, addresses, routes and neighbours -> what the planners know: Link, Route."""
+
+from __future__ import annotations
+
+import socket
+import typing as t
+
+from . import rtnetlink
+from .observed import Link, Route
+
+PARTS = ("addresses", "routes", "neighbours", "fdb", "multicast")  # of a link; each is one more request
+
+
+def observe(
+    reader: rtnetlink.Reader, parts: t.Collection[str], asked: t.Collection[tuple[str, str]]
+) -> dict[str, Link]:
+    """The interfaces of the namespace that the caller is in, by name, with those of PARTS that are asked for.
+
+    asked: the proxy entries to look for, as (interface, address).
+    """
+    addresses = _addresses(reader) if "addresses" in parts else {}
+    routes = _routes(reader) if "routes" in parts else {}
+    neighbours = _neighbours(reader) if "neighbours" in parts else {}
+    fdb = _fdb(reader) if "fdb" in parts else {}
+    proxies = _proxies(reader) if asked else set()
+    multicast = _multicast() if "multicast" in parts else {}
+    raw = {index: (flags, attrs) for (_family, _type, index, flags, _change), attrs in reader.links()}
+    names = {index: rtnetlink.text(attrs[rtnetlink.IFLA_IFNAME]) or "" for index, (_flags, attrs) in raw.items()}
+    links = {}
+    for index, (flags, attrs) in raw.items():
+        name = names[index]
+        info = rtnetlink.attributes(attrs.get(rtnetlink.IFLA_LINKINFO, b""))
+        kind = rtnetlink.text(info.get(rtnetlink.IFLA_INFO_KIND))
+        bridge = rtnetlink.attributes(info.get(rtnetlink.IFLA_INFO_DATA, b"")) if kind == "bridge" else {}
+        is_port = rtnetlink.text(info.get(rtnetlink.IFLA_INFO_SLAVE_KIND)) == "bridge"
+        port = rtnetlink.attributes(info.get(rtnetlink.IFLA_INFO_SLAVE_DATA, b"")) if is_port else {}
+        links[name] = Link(
+            name=name,
+            kind=kind,
+            index=index,
+            mac=rtnetlink.mac(attrs.get(rtnetlink.IFLA_ADDRESS)),
+            mtu=rtnetlink.number(attrs.get(rtnetlink.IFLA_MTU)),
+            up=bool(flags & rtnetlink.IFF_UP),
+            master=names.get(rtnetlink.number(attrs.get(rtnetlink.IFLA_MASTER)) or 0),
+            peer_index=rtnetlink.number(attrs.get(rtnetlink.IFLA_LINK)) if kind == "veth" else None,
+            mcast_snooping=bridge[rtnetlink.IFLA_BR_MCAST_SNOOPING] != b"\0" if bridge else None,
+            flood=port.get(rtnetlink.IFLA_BRPORT_UNICAST_FLOOD) != b"\0",
+            learning=port.get(rtnetlink.IFLA_BRPORT_LEARNING) != b"\0",
+            neigh_suppress=port.get(rtnetlink.IFLA_BRPORT_NEIGH_SUPPRESS) == b"\1",
+            addresses=frozenset(addresses.get(index, ())),
+            routes={proto: frozenset(found) for proto, found in routes.get(index, {}).items()},
+            neighbours=neighbours.get(index, {}),
+            proxies=frozenset(ip for dev, ip in asked if dev == name and (index, ip) in proxies),
+            fdb=frozenset(fdb.get(index, ())),
+            multicast=frozenset(multicast.get(index, ())),
+        )
+    return links
+
+
+# By the index of the interface:
+
+
+def _addresses(reader: rtnetlink.Reader) -> dict[int, set[str]]:
+    found: dict[int, set[str]] = {}
+    for (_family, length, _flags, _scope, index), attrs in reader.addresses():
+        # With a peer, IFA_ADDRESS is the peer's.
+        own = rtnetlink.ip(attrs.get(rtnetlink.IFA_LOCAL) or attrs.get(rtnetlink.IFA_ADDRESS))
+        found.setdefault(index, set()).add(f"{own}/{length}")
+    return found
+
+
+def _routes(reader: rtnetlink.Reader) -> dict[int, dict[int, set[Route]]]:
+    """By their protocol, too. The main table's; a route over several interfaces is none of ours."""
+    found: dict[int, dict[int, set[Route]]] = {}
+    for (family, length, _src_len, _tos, _table, proto, *_rest), attrs in reader.routes():
+        index = rtnetlink.number(attrs.get(rtnetlink.RTA_OIF))
+        if rtnetlink.number(attrs.get(rtnetlink.RTA_TABLE)) == rtnetlink.RT_TABLE_MAIN and index is not None:
+            default = "0.0.0.0" if family == socket.AF_INET else "::"
+            route = Route(
+                f"{rtnetlink.ip(attrs.get(rtnetlink.RTA_DST)) or default}/{length}",
+                rtnetlink.ip(attrs.get(rtnetlink.RTA_GATEWAY)),
+                rtnetlink.ip(attrs.get(rtnetlink.RTA_PREFSRC)),
+            )
+            found.setdefault(index, {}).setdefault(proto, set()).add(route)
+    return found
+
+
+def _neighbours(reader: rtnetlink.Reader) -> dict[int, dict[str, str]]:
+    found: dict[int, dict[str, str]] = {}
+    for (_family, index, state, _flags, _type), attrs in reader.neighbours():
+        ip, mac = rtnetlink.ip(attrs.get(rtnetlink.NDA_DST)), rtnetlink.mac(attrs.get(rtnetlink.NDA_LLADDR))
+        if state & rtnetlink.NUD_PERMANENT and ip and mac:
+            found.setdefault(index, {})[ip] = mac
+    return found
+
+
+def _proxies(reader: rtnetlink.Reader) -> set[tuple[int, str | None]]:
+    return {
+        (index, rtnetlink.ip(attrs.get(rtnetlink.NDA_DST)))
+        for (_f, index, *_rest), attrs in reader.neighbours(0, rtnetlink.NTF_PROXY)
+    }
+
+
+def _fdb(reader: rtnetlink.Reader) -> dict[int, set[str]]:
+    found: dict[int, set[str]] = {}
+    for (_family, index, state, _flags, _type), attrs in reader.neighbours(rtnetlink.AF_BRIDGE):
+        mac = rtnetlink.mac(attrs.get(rtnetlink.NDA_LLADDR))
+        if state & rtnetlink.NUD_NOARP and rtnetlink.NDA_MASTER in attrs and mac:
+            found.setdefault(index, set()).add(mac)
+    return found
+
+
+def _multicast() -> dict[int, set[str]]:
+    """What was joined by C(ip maddr add): the kernel's own memberships are not counted as global."""
+    found: dict[int, set[str]] = {}
+    with open("/proc/thread-self/net/dev_mcast", encoding="ascii") as file:
+        for index, _name, _users, told, address in map(str.split, file):
+            if int(told):
+                found.setdefault(int(index), set()).add(bytes.fromhex(address).hex(":"))
+    return found

@@ -1,0 +1,200 @@
+# Copyright (c) 2026 clustered.openvpn contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The distribution's units openvpn-server@ and openvpn-client@, each instance with a drop-in of ours."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import json
+import os
+import re
+import shutil
+import typing as t
+
+from .. import _files
+from . import processes, supervisor
+from .command_line import openvpn_command
+from .instance import OPENVPN, Instance, Observed, Step, from_dict, to_dict
+from .supervisor_process import remove
+
+UNITS = "/etc/systemd/system"
+DROP_IN = "clustered-openvpn.conf"
+MARK = "# Instance: "  # what the drop-in was made from: so that an instance is known after a reboot
+TASKS = 64  # the process, and the scripts that it starts
+# What no server and no client needs. Their scripts and plugins go without it as well: docs/boot.md.
+HARDENED = """\
+NoNewPrivileges=yes
+LockPersonality=yes
+ProtectClock=yes
+ProtectControlGroups=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+ProtectProc=invisible
+RestrictAddressFamilies=AF_UNIX AF_NETLINK AF_INET AF_INET6
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallErrorNumber=EPERM
+UMask=0027""".splitlines()
+PROPERTIES = ("Id", "LoadState", "ActiveState", "MainPID", "UnitFileState", "NeedDaemonReload")
+
+
+def drop_in_path(instance: Instance) -> str:
+    return f"{UNITS}/{instance.unit}.service.d/{DROP_IN}"
+
+
+def drop_in_text(instance: Instance, caps: t.Sequence[str], binary: str = OPENVPN) -> str:
+    """The drop-in of an instance. Pure."""
+    rights = " ".join(f"CAP_{c.upper()}" for c in caps)
+    command = " ".join(quote(word) for word in openvpn_command(instance, systemd=True, binary=binary))
+    place = f"clustered-openvpn/{instance.name}"
+    lines = [
+        "# Managed by Ansible, clustered.openvpn.openvpn_instance: changes made here are overwritten.",
+        MARK + json.dumps(to_dict(instance), sort_keys=True),
+        "[Unit]",
+        "StartLimitIntervalSec=0",
+        "",
+        "[Service]",
+    ]
+    if instance.netns:
+        lines += [
+            f"NetworkNamespacePath={processes.NETNS}/{instance.netns}",
+            f"BindReadOnlyPaths=-/etc/netns/{instance.netns}/resolv.conf:/etc/resolv.conf",
+        ]
+    lines += [
+        f"User={instance.user}",
+        f"Group={instance.group}",
+        f"AmbientCapabilities={rights}",
+        "CapabilityBoundingSet=",
+        f"CapabilityBoundingSet={rights}",
+        "LimitNPROC=infinity",
+        f"TasksMax={TASKS}",
+        # a client that the server refuses ends with success: it must not knock every second
+        f"Restart={'always' if instance.role == 'server' else 'on-failure'}",
+        "RestartSec=1s",
+        f"RuntimeDirectory={place}",
+        "RuntimeDirectoryMode=0750",
+        f"StateDirectory={place}",
+        "StateDirectoryMode=0750",
+        *HARDENED,
+    ]
+    if instance.cpus:
+        lines.append(f"CPUAffinity={' '.join(map(str, instance.cpus))}")
+    return "\n".join([*lines, "ExecStart=", f"ExecStart={command}", ""])
+
+
+def quote(word: str) -> str:
+    """A word of ExecStart= (systemd.service, COMMAND LINES): specifiers and variables are taken literally. Pure."""
+    word = word.replace("%", "%%").replace("$", "$$")
+    if re.fullmatch(r"[A-Za-z0-9_@%+=:,./$-]+", word):
+        return word
+    return '"' + word.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def parse_show(text: str) -> dict[str, dict[str, str]]:
+    """C(systemctl show) of several units -> properties by the unit's name, without .service. Pure."""
+    found = {}
+    for block in text.strip().split("\n\n"):
+        properties = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        found[properties.get("Id", "").removesuffix(".service")] = properties
+    return found
+
+
+def hidden_from_unit(paths: t.Iterable[str]) -> list[str]:
+    """Files that a unit with ProtectHome= cannot see; the trial could, which is no unit. Pure."""
+    return [p for p in paths if p.startswith(("/home/", "/root/", "/run/user/"))]
+
+
+class SystemdSupervisor:
+    """Writes drop-ins, and leaves everything else to systemctl."""
+
+    name = "systemd"
+
+    def __init__(self) -> None:
+        self._binary = shutil.which("openvpn", path=supervisor.PATH) or OPENVPN
+
+    def observe(self, instances: t.Sequence[Instance]) -> dict[str, Observed]:
+        shown = self._show(instances)
+        return {i.name: self._observed(i, shown.get(i.unit, {})) for i in instances}
+
+    def _show(self, instances: t.Sequence[Instance]) -> dict[str, dict[str, str]]:
+        if not instances:
+            return {}
+        names = [f"{i.unit}.service" for i in instances]
+        return parse_show(supervisor.run(["systemctl", "show", f"--property={','.join(PROPERTIES)}", *names]))
+
+    def _observed(self, instance: Instance, shown: t.Mapping[str, str]) -> Observed:
+        pid = int(shown.get("MainPID") or 0)
+        path = drop_in_path(instance)
+        drop_in = None
+        with contextlib.suppress(OSError), open(path, encoding="utf-8") as file:
+            drop_in = file.read()
+        return Observed(
+            pid=pid,
+            active=shown.get("ActiveState") not in ("inactive", "failed", None),
+            in_netns=bool(pid) and processes.in_netns(pid, instance.netns, host="/proc/1/ns/net"),
+            enabled=shown.get("UnitFileState") in ("enabled", "enabled-runtime"),
+            files=supervisor.existing((path, instance.run_dir, instance.record, instance.state_dir)),
+            drop_in=drop_in,
+            needs_reload=shown.get("NeedDaemonReload") == "yes",
+        )
+
+    def pid(self, instance: Instance) -> int:
+        return int(self._show([instance]).get(instance.unit, {}).get("MainPID") or 0)
+
+    def log(self, instance: Instance, since: float) -> list[str]:
+        command = ["journalctl", "--quiet", "--no-pager", "--output=cat", f"--unit={instance.unit}"]
+        try:
+            return supervisor.run([*command, f"--since=@{since:.6f}", "--lines=200"]).splitlines()
+        except supervisor.SupervisorError as exc:
+            return [str(exc)]
+
+    def known(self) -> list[Instance]:
+        found = []
+        for path in sorted(glob.glob(f"{UNITS}/openvpn-*@*.service.d/{DROP_IN}")):
+            with contextlib.suppress(OSError, ValueError, TypeError), open(path, encoding="utf-8") as file:
+                found += [from_dict(json.loads(line[len(MARK) :])) for line in file if line.startswith(MARK)]
+        return found
+
+    def drop_in(self, instance: Instance, caps: t.Sequence[str]) -> str | None:
+        return drop_in_text(instance, caps, self._binary)
+
+    def launch(self, instance: Instance, caps: t.Sequence[str]) -> str:
+        return drop_in_text(instance, caps, self._binary)
+
+    def commands(self, step: Step, observed: Observed, caps: t.Sequence[str]) -> list[str]:
+        if step.op == "reload":
+            return ["systemctl daemon-reload"]
+        if step.op == "write":
+            text = self.drop_in(step.whose, caps)
+            return [f"install -D -m 0644 /dev/stdin {drop_in_path(step.whose)} <<'EOF'\n{text}EOF"]
+        if step.op == "remove":
+            return [f"rm -rf {' '.join(observed.files)}"]
+        return [f"systemctl {step.op} {step.whose.unit}"]
+
+    def apply(self, step: Step, observed: Observed, caps: t.Sequence[str], timeout: float) -> None:
+        if step.op == "reload":
+            supervisor.run(["systemctl", "daemon-reload"])
+        elif step.op == "write":
+            self._write(step.whose, caps)
+        elif step.op == "remove":
+            remove(observed.files)
+        else:
+            # a stop takes as long as the unit allows (TimeoutStopSec=, 90 s)
+            bound = timeout if step.op in ("start", "restart") else 100
+            try:
+                supervisor.run(["systemctl", step.op, step.whose.unit], bound)
+            except supervisor.SupervisorError as exc:  # where to look further is not needed: the log follows
+                raise supervisor.SupervisorError(str(exc).partition("\nSee ")[0].rstrip(".")) from exc
+
+    def _write(self, instance: Instance, caps: t.Sequence[str]) -> None:
+        path = drop_in_path(instance)
+        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+        _files.replace(path, drop_in_text(instance, caps, self._binary).encode(), 0o644)

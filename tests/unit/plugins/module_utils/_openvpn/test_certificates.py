@@ -1,0 +1,149 @@
+# Copyright (c) 2026 clustered.openvpn contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import datetime
+import typing as t
+
+import pytest
+from certificates import NOW, Authority, private
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+
+from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn.certificates import (
+    CERTIFICATE,
+    REVOCATION_LIST,
+    Pem,
+    Verdict,
+    judge,
+    pem_blocks,
+    read_certificate,
+    read_revocation_list,
+)
+
+CA, OTHER = Authority(), Authority("other-ca")
+BELOW = Authority("below", above=CA)
+IN_A_CHAIN = BELOW.issue("in a chain")
+CERT, KEY = CA.issue("server", "server")
+STRANGE = Authority("strange")  # a CA of the same name but with another key
+IMPOSTOR = Authority()
+
+
+def judged(role: str = "server", **data: bytes | None) -> Verdict:
+    """C(crl_verify=…) is the directive crl-verify. Each one is in a file of its name."""
+    files = {key.replace("_", "-"): value for key, value in data.items()}
+    return judge({key: Pem(f"/pki/{key}", value) for key, value in files.items()}, role, NOW)
+
+
+def good(**changes: bytes | None) -> dict[str, bytes | None]:
+    return {"ca": CA.pem, "cert": CERT, "key": KEY, "crl_verify": CA.revocations(), **changes}
+
+
+def pair(cert_and_key: tuple[bytes, bytes], **more: bytes | None) -> dict[str, bytes | None]:
+    return good(cert=cert_and_key[0], key=cert_and_key[1], **more)
+
+
+RSA = rsa.generate_private_key(65537, 2048)
+LOCKED = ec.generate_private_key(ec.SECP256R1())
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {},
+        {"ca": CA.pem},
+        good(),
+        pair(CA.issue("no usage at all")),
+        pair(CA.issue("rsa", key=RSA)),
+        pair(CA.issue("ed25519", key=t.cast(t.Any, ed25519.Ed25519PrivateKey.generate()))),
+        good(ca=b"Certificate:\n  a text before it\n" + OTHER.pem + CA.pem),
+        good(crl_verify=OTHER.revocations() + CA.revocations()),
+        good(crl_verify=CA.revocations(since=-9, until=-8) + CA.revocations()),
+        good(cert=CERT.replace(b"\n", b"\r\n")),
+        # a chain: in the certificate's file, among the extra ones, with the CA
+        pair((IN_A_CHAIN[0] + BELOW.pem, IN_A_CHAIN[1])),
+        pair(BELOW.issue("in a chain"), extra_certs=BELOW.pem),
+        pair(BELOW.issue("in a chain"), ca=CA.pem + BELOW.pem),
+        # without a CA a peer is known by its fingerprint; without a key here, a token may have it
+        {"cert": OTHER.issue("alone")[0]},
+        {"cert": CERT, "key": KEY},
+        # a passphrase that is there, and one that is not: OpenVPN says so itself
+        pair((CA.issue("locked", key=LOCKED)[0], private(LOCKED, b"secret")), askpass=b"secret\n"),
+        pair((CA.issue("locked", key=LOCKED)[0], private(LOCKED, b"secret"))),
+        pair((CA.issue("locked", key=LOCKED)[0], private(LOCKED, b"secret")), askpass=b"wrong\n"),
+        good(ca=Authority("old", since=-9, until=-8).pem + CA.pem),
+    ],
+)
+def test_good(files: dict[str, bytes | None]) -> None:
+    assert judged(**files) == Verdict()
+
+
+def test_a_client() -> None:
+    assert judged("client", **pair(CA.issue("c", "client"))) == Verdict()
+
+
+@pytest.mark.parametrize(
+    ("files", "refusal"),
+    [
+        (good(ca=None), "ca: /pki/ca does not exist"),
+        (good(cert=None), "cert: /pki/cert does not exist"),
+        (good(key=None), "key: /pki/key does not exist"),
+        (good(crl_verify=None), "crl-verify: /pki/crl-verify does not exist"),
+        (good(ca=b""), "ca: /pki/ca holds no certificate"),
+        (good(ca=KEY), "ca: /pki/ca holds no certificate"),
+        (good(cert=b"\0\xff"), "cert: /pki/cert holds no certificate"),
+        (good(cert=CERT[:200] + CERT[-60:]), "cert: /pki/cert holds no certificate"),
+        (good(key=CERT), "key: /pki/key holds no private key"),
+        (good(crl_verify=CA.pem), "crl-verify: /pki/crl-verify holds no revocation list"),
+        (pair(CA.issue("old", since=-9, until=-8)), "cert: /pki/cert expired on "),
+        (pair(CA.issue("new", since=2)), "cert: /pki/cert is not valid before "),
+        (good(key=OTHER.issue("x")[1]), "key: /pki/key does not belong to the certificate /pki/cert"),
+        (good(key=private(RSA)), "key: /pki/key does not belong to the certificate /pki/cert"),
+        (pair(OTHER.issue("x")), "cert: /pki/cert is not signed by the CA in /pki/ca"),
+        (pair(IMPOSTOR.issue("x")), "cert: /pki/cert is not signed by the CA in /pki/ca"),
+        (pair(BELOW.issue("x")), "cert: /pki/cert is not signed by the CA in /pki/ca"),
+        (pair(CA.issue("x"), crl_verify=OTHER.revocations()), "crl-verify: /pki/crl-verify is not a list of the CA"),
+        (good(crl_verify=CA.revocations(since=-9, until=-8)), "crl-verify: /pki/crl-verify expired on "),
+        (good(crl_verify=CA.revocations(since=2)), "crl-verify: /pki/crl-verify is not valid before "),
+    ],
+)
+def test_refused_with_the_file_and_the_remedy(files: dict[str, bytes | None], refusal: str) -> None:
+    verdict = judged(**files)
+    (said,) = verdict.refusals
+    assert said.startswith(refusal)
+    assert verdict.remarks == []
+    assert "PRIVATE" not in said
+
+
+def test_a_ca_that_has_expired() -> None:
+    old = Authority(since=-9, until=-1)
+    cert, key = old.issue("x")
+    assert judged(ca=old.pem, cert=cert, key=key).refusals[0].startswith("ca: /pki/ca has expired")
+
+
+def test_a_certificate_for_the_other_side_is_remarked() -> None:
+    verdict = judged(**pair(CA.issue("x", "client")))
+    assert verdict.refusals == []
+    assert verdict.remarks[0].startswith("cert: /pki/cert is one for a client")
+    assert judged(**pair(OTHER.issue("x", "client"))).refusals[0].startswith("cert: /pki/cert is not signed")
+
+
+def test_dates() -> None:
+    (der,) = pem_blocks(CA.issue("x", since=-3, until=40000)[0], CERTIFICATE)  # beyond 2050: GeneralizedTime
+    signed = read_certificate(der)
+    assert signed.since == (NOW - datetime.timedelta(days=3)).replace(microsecond=0)
+    assert signed.until == (NOW + datetime.timedelta(days=40000)).replace(microsecond=0)
+    (der,) = pem_blocks(CA.revocations(until=9), REVOCATION_LIST)
+    assert read_revocation_list(der).until == (NOW + datetime.timedelta(days=9)).replace(microsecond=0)
+
+
+def test_damaged_encodings_are_refused_and_never_a_surprise() -> None:
+    (cert,), (crl,) = pem_blocks(CERT, CERTIFICATE), pem_blocks(CA.revocations(), REVOCATION_LIST)
+    for read, der in ((read_certificate, cert), (read_revocation_list, crl)):
+        for cut in range(len(der)):
+            for damaged in (der[:cut], der[:cut] + bytes([der[cut] ^ 0xFF]) + der[cut + 1 :]):
+                try:
+                    read(damaged)
+                except ValueError:
+                    continue

@@ -1,0 +1,187 @@
+# Copyright (c) 2026 clustered.openvpn contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.clustered.openvpn.plugins.module_utils._params import ParameterError
+from ansible_collections.clustered.openvpn.plugins.module_utils._ring.ring import ring
+
+CHECK = {"command": [], "interval": 0.5, "timeout": 0.8, "fall": 2, "rise": 2}
+
+
+def told(host, **changes):
+    return {
+        "name": "vpn",
+        "address": "192.0.2.10",
+        "ipv6_address": "",
+        "clustermac": "",
+        "hash_init": 0,
+        "total_nodes": 256,
+        "hashmode": "sourceip",
+        "hash_as": "nftables",
+        "services": [],
+        "failover": True,
+        "slots": 64,
+        "first_vrid": 1,
+        "advert_interval": 0.3,
+        "failback": False,
+        "unicast": False,
+        "weight": 1,
+        "number": 0,
+        "local_nodes": None,
+        "vrrp_interface": "eth0",
+        "vrrp_address": f"192.0.2.{host}",
+        "check": CHECK,
+        "members": 0,
+        "members_max": 16,
+        "facts": {
+            "interfaces": ["eth0"],
+            "eth0": {"ipv4": {"address": f"192.0.2.{host}", "netmask": "255.255.255.0"}},
+            "processor_vcpus": 2,
+        },
+        "leaving": False,
+        **changes,
+    }
+
+
+def three(**changes):
+    return {f"h{n}": told(n, **changes) for n in (1, 2, 3)}
+
+
+def test_three_hosts():
+    made = ring(three())
+    assert made["hosts"]["h2"] == {"number": 2, "weight": 1, "address": "192.0.2.2"}
+    assert sorted(len(slots) for slots in made["preferred"].values()) == [21, 21, 22]
+    assert len(made["ranks"]) == 64
+    assert sorted(b for buckets in made["claims"].values() for b in buckets) == list(range(1, 257))
+    assert made["members"]["h3"] == [{"name": "vpn", "number": 3}]
+    assert set(made["moves"]) == {""}
+    assert made["generation"] == 1
+
+
+def test_the_same_again_moves_nothing():
+    before = ring(three())
+    after = ring(three(), [before, {}, before])
+    assert after["moves"] == {}
+    assert after["generation"] == 1
+    assert after["ranks"] == before["ranks"]
+
+
+def test_a_host_that_is_down_stays_what_it_was():
+    before = ring(three())
+    after = ring({**three(), "h2": {}}, [before])
+    assert after == {**before, "moves": {}, "held": {"h1": 22, "h2": 21, "h3": 21}}
+
+
+def test_a_host_that_was_never_seen_has_no_part_yet():
+    assert set(ring({**three(), "h4": {}})["hosts"]) == {"h1", "h2", "h3"}
+
+
+def test_the_newest_knowledge_counts():
+    old = ring(three())
+    new = ring({**three(), "h4": told(4)}, [old])
+    assert new["generation"] == 2
+    again = ring({**three(), "h4": told(4)}, [old, new, old])
+    assert again["moves"] == {}
+
+
+def test_numbers_stay_when_hosts_come_and_go():
+    before = ring(three())
+    without = {host: mine for host, mine in three().items() if host != "h1"}
+    after = ring({"h0": told(9), **without}, [before])
+    assert {host: facts["number"] for host, facts in after["hosts"].items()} == {"h0": 1, "h2": 2, "h3": 3}
+
+
+def test_a_host_that_leaves_has_no_slots():
+    after = ring({**three(), "h2": told(2, leaving=True)}, [ring(three())])
+    assert set(after["hosts"]) == {"h1", "h3"}
+
+
+def test_members_have_numbers_of_their_own():
+    made = ring(three(members=2, members_max=4))
+    assert [m["name"] for host in ("h1", "h2", "h3") for m in made["members"][host]] == [
+        *("vpn1", "vpn2", "vpn5", "vpn6", "vpn9", "vpn10")
+    ]
+    assert made["members"]["h1"][1] == {"name": "vpn2", "number": 2, "cpus": [1]}
+
+
+def test_engines_that_hash_alike_are_alike():
+    hosts = {**three(), "h2": told(2, hash_as="xt_cluster")}
+    assert ring(hosts) == ring(three())
+
+
+def test_buckets_of_a_host_that_is_down_are_its_own_still():
+    hosts = {
+        "h1": told(1, failover=False, slots=1, total_nodes=4, local_nodes=[1, 3], vrrp_address=""),
+        "h2": told(2, failover=False, slots=1, total_nodes=4, local_nodes=[2, 4], vrrp_address=""),
+    }
+    before = ring(hosts)
+    assert ring({**hosts, "h2": {}}, [before])["claims"] == before["claims"]
+
+
+def test_slots_stay_as_many_as_they_are():
+    before = ring(three())
+    with pytest.raises(ParameterError, match=r"^slots: 32: the cluster was made with 64"):
+        ring(three(slots=32), [before])
+    assert ring(three(failover=False), [before])["slots"] == 256
+
+
+def test_buckets_can_be_said_without_failover():
+    hosts = {
+        "h1": told(1, failover=False, slots=1, total_nodes=4, local_nodes=[1, 3]),
+        "h2": told(2, failover=False, slots=1, total_nodes=4, local_nodes=[2, 4]),
+    }
+    assert ring(hosts)["claims"] == {"h1": [1, 3], "h2": [2, 4]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"hash_init": 7}, r"hash_init: 7: this is what h2 is told, h1 0: all hosts"),
+        ({"total_nodes": 128}, r"total_nodes: 128: this is what h2 is told"),
+        ({"clustermac": "03:00:00:00:00:01"}, r"clustermac: '03:00:00:00:00:01': this is what h2"),
+        ({"address": "192.0.2.11"}, r"address: '192.0.2.11': this is what h2"),
+        ({"vrrp_address": "192.0.2.1"}, r"vrrp_address: '192.0.2.1': named twice"),
+        ({"members": 17}, r"members: 17: 0, for the host itself, up to 16"),
+        ({"local_nodes": [1]}, r"local_nodes: \[1\]: with failover"),
+        ({"hash_as": "clusterip"}, r"hash_as: 'clusterip': this is what h2 is told, h1 'nftables'"),
+        ({"vrrp_address": ""}, r"vrrp_interface: 'eth0': has no IPv4 address on h2"),
+        ({"check": {**CHECK, "command": "nc -z"}}, r"check_command: 'nc -z': give a list"),
+        ({"check": {**CHECK, "command": ["nc", 80]}}, r"check_command: \['nc', 80\]: give a list"),
+        ({"check": {**CHECK, "fall": 0}}, r"check_fall: 0: checks in a row, 1 at least"),
+        ({"check": {**CHECK, "timeout": 0}}, r"check_timeout: 0: seconds, above 0"),
+    ],
+)
+def test_one_host_is_told_something_else(changes, message):
+    with pytest.raises(ParameterError, match=f"^{message}"):
+        ring({**three(), "h2": told(2, **changes)})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"address": "192.0.2.3"}, r"address: '192.0.2.3': h3 has it for itself"),
+        ({"address": "nonsense"}, r"address: 'nonsense': write an address"),
+        ({"clustermac": "02:00:00:00:00:01"}, r"clustermac: '02:00:00:00:00:01': a multicast"),
+        ({"slots": 256}, r"slots: 256: a number up to 255"),
+        ({"slots": 60}, r"slots: 60: a number up to 255.* by which total_nodes \(256\)"),
+        ({"first_vrid": 200}, r"first_vrid: 200: 64 slots from there on go beyond 255: 1 to 192"),
+        ({"advert_interval": 41}, r"advert_interval: 41: seconds from"),
+        ({"weight": 0}, r"weight: .*: one host at least"),
+        ({"number": 1}, r"number: 1: named twice"),
+        ({"leaving": True}, r"hosts: .*: none of them"),
+        ({"failover": False, "local_nodes": [1]}, r"local_nodes: 1: h1 and h2 own it"),
+    ],
+)
+def test_what_no_host_can_be_told(changes, message):
+    with pytest.raises(ParameterError, match=f"^{message}"):
+        ring(three(**changes))
+
+
+def test_buckets_of_nobody():
+    hosts = {host: {**mine, "local_nodes": [], "failover": False} for host, mine in three().items()}
+    with pytest.raises(ParameterError, match=r"^local_nodes: \[3, .*no host owns these buckets"):
+        ring({**hosts, "h1": {**hosts["h1"], "local_nodes": [1, 2]}})
