@@ -11,12 +11,14 @@ import typing as t
 from ansible.errors import AnsibleFilterError
 
 from ..module_utils._bundle import layout as _layout
+from ..module_utils._state import files
+from ..module_utils._state.bundle import BundleState
 
 
 def bundle_layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None = None) -> dict[str, t.Any]:
     """Everything that one end of a bundle is made of, as parameters of the modules."""
     try:
-        return _layout.layout(wanted, previous)
+        return files.document(_layout.layout(wanted, files.state_of(previous) if previous else None))
     except ValueError as exc:  # ParameterError is one
         raise AnsibleFilterError(str(exc)) from exc
     except (LookupError, TypeError, AttributeError) as exc:  # of another form than anything above expects
@@ -27,11 +29,14 @@ def bundle_layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any]
 
 def bundle_draining(layout: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     """The bundle of a layout with the tunnels that are to go, which get no more packets."""
-    return _layout.draining(layout)
+    state = files.state_of(layout)
+    if not isinstance(state, BundleState):
+        raise AnsibleFilterError(f"{state.name} is a cluster, not a bundle")
+    return _layout.draining(state)
 
 
 class FilterModule:
-    """What Ansible loads."""
+    """The plugin that Ansible loads."""
 
     def filters(self) -> dict[str, t.Callable[..., t.Any]]:
         """Name -> function."""

@@ -13,6 +13,7 @@ from ansible.errors import AnsibleFilterError
 from ..module_utils._cluster import buckets as _buckets
 from ..module_utils._cluster import cluster, hashing, layout
 from ..module_utils._ring import audit, ring
+from ..module_utils._state import files
 
 
 def bucket(
@@ -55,7 +56,7 @@ def bucket_owners(
 
 def cluster_layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None = None) -> dict[str, t.Any]:
     """Everything that a cluster on one host is made of, as parameters of the modules."""
-    return _said(layout.layout, wanted, previous)
+    return files.document(_said(files.state_of, _said(layout.layout, wanted, previous)))
 
 
 def cluster_ring(
@@ -86,7 +87,7 @@ def _said(function: t.Callable[..., t.Any], *args: t.Any) -> t.Any:
 
 
 class FilterModule:
-    """What Ansible loads."""
+    """The plugin that Ansible loads."""
 
     def filters(self) -> dict[str, t.Callable[..., t.Any]]:
         """Name -> function."""

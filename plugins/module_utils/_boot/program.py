@@ -2,16 +2,15 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The program C(clustered-openvpn): a cluster's desired state on the host -> the kernel, without Ansible.
+"""The program C(clustered-openvpn): applies the desired state of a cluster or bundle to the kernel, without Ansible.
 
-A unit of systemd runs it at boot, before the instances start; by hand it repairs what has drifted. It takes the same
-steps as the modules do, and runs on the Python of the distribution.
+A unit of systemd runs it at boot, before the instances start; by hand it repairs drift. It takes the same steps as the
+modules, and runs on the Python of the distribution.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import typing as t
@@ -29,59 +28,59 @@ from .._openvpn.instance import Instance
 from .._openvpn.supervisor_systemd import SystemdSupervisor
 from .._params import ParameterError
 from .._ring import failover, follower
+from .._state import files
+from .._state.cluster import ClusterState
+from .._state.files import State, StateError
+from .._state.schema import plain
 from .._topology import bridges, namespaces, nic_move, veths
 from .._topology import nic as _nic
 from .._topology import reconcile as _topology_reconcile
 
-MANIFESTS = "/etc/clustered-openvpn"
+MANIFESTS = files.DIRECTORY
 DAMAGED = 78  # the exit status: EX_CONFIG of sysexits.h
 
-# What the modules' argument specs fill in, where a layout leaves it out.
-BRIDGE = {"exclusive": True, "mcast_snooping": False, "flood": True, "learning": True}
-CLUSTERIP = {"forward_ipv6": False, "uplink": "routed", "shared": False, "engine": "nftables", "hash_as": None}
-
-Manifest = t.Mapping[str, t.Any]
 Part = tuple[t.Callable[..., _steps.Planned], t.Any]
 
 
 class RestoreError(Exception):
-    """What the administrator is told."""
+    """The desired state cannot be applied. The message names the reason."""
 
 
-class DamagedError(RestoreError):
-    """The desired state cannot be read: trying again is of no use."""
-
-
-def read(path: str) -> Manifest:
-    """The desired state. Raises DamagedError."""
+def read(path: str) -> State:
+    """The desired state. Raises StateError: reading it again would not help."""
+    with open(path, "rb") as file:
+        state = files.load(path, file.read())
     try:
-        with open(path, encoding="utf-8") as file:
-            manifest = json.load(file)
-        _tried = parts_of(manifest, True), manifest["servers"]
-    except (ValueError, LookupError, TypeError, AttributeError) as exc:
-        raise DamagedError(f"{path} is damaged ({type(exc).__name__}: {exc}): remove it, and run the role") from exc
-    return manifest
+        parts_of(state, True)
+    except ParameterError as exc:
+        raise files.damaged(path, exc) from exc
+    return state
 
 
-def parts_of(manifest: Manifest, present: bool) -> list[Part]:
-    """Planners of _parts, each with what it is to bring about, in the order in which that works. Pure."""
-    state = {"state": "present" if present else "absent"}
+def parts_of(state: State, present: bool) -> list[Part]:
+    """Planners, each with its part of the state, in the order in which they must be applied. Pure."""
+    if not isinstance(state, ClusterState):
+        return [(reconcile.bundle, _bundle.bundle_from(plain(state.bundle, complete=True)))]
     parts: list[Part] = [
-        (_topology_reconcile.namespaces, namespaces.namespaces_from(manifest["namespaces"])),
-        (_topology_reconcile.veths, veths.veths_from(manifest["veths"])),
-        (_topology_reconcile.bridges, bridges.bridges_from([{**BRIDGE, **bridge} for bridge in manifest["bridges"]])),
+        (_topology_reconcile.namespaces, namespaces.namespaces_from(plain(state.namespaces, complete=True))),
+        (_topology_reconcile.veths, veths.veths_from(plain(state.veths, complete=True))),
+        (_topology_reconcile.bridges, bridges.bridges_from(plain(state.bridges, complete=True))),
     ]
-    for address in manifest["addresses"]:
-        claim = {**CLUSTERIP, **manifest["cluster"], **address, **state}
-        claim.update(name=manifest["name"], nodes=manifest["nodes"], claims=manifest["claims"])
-        parts.append((_reconcile.clusterip, cluster.cluster_from(claim)))
-    parts += [(reconcile.bundle, _bundle.bundle_from(bundle)) for bundle in manifest.get("bundles", [])]
+    common = {
+        **plain(state.cluster, complete=True),
+        "name": state.name,
+        "nodes": plain(state.nodes, complete=True),
+        "claims": state.claims,
+        "state": "present" if present else "absent",
+    }
+    for address in state.addresses:
+        parts.append((_reconcile.clusterip, cluster.cluster_from({**common, **plain(address)})))
     return parts if present else parts[::-1]
 
 
-def converge(kernel: _kernel.Kernel, manifest: Manifest, present: bool, dry: bool = False) -> t.Iterator[str]:
-    """Bring everything about; the steps as they are taken, or, if C(dry), those that would be. Raises RestoreError."""
-    for plan, wanted in parts_of(manifest, present):
+def converge(kernel: _kernel.Kernel, state: State, present: bool, dry: bool = False) -> t.Iterator[str]:
+    """Apply the state, or remove it: each step as it is taken, or as it would be if C(dry). Raises RestoreError."""
+    for plan, wanted in parts_of(state, present):
         planned = plan(kernel, wanted, present)
         if planned.missing and not dry:
             raise RestoreError("; ".join(planned.missing))
@@ -93,11 +92,11 @@ def converge(kernel: _kernel.Kernel, manifest: Manifest, present: bool, dry: boo
                 raise RestoreError("the kernel does not hold it; still to do: " + "; ".join(s.text for s in left))
 
 
-def move_nic(manifest: Manifest, present: bool, dry: bool = False) -> t.Iterator[str]:
-    """If the NIC was given to the bridge, it is again, or gets back what the bridge has. Raises RestoreError."""
-    if not manifest.get("take_interface"):
+def move_nic(state: State, present: bool, dry: bool = False) -> t.Iterator[str]:
+    """Make the NIC a port of the bridge, or return its addresses and routes, if configured. Raises RestoreError."""
+    if not isinstance(state, ClusterState) or not state.take_interface:
         return
-    nic, bridge = manifest["cluster"]["interface"], manifest["cluster"]["bridge"]
+    nic, bridge = state.cluster.interface, state.cluster.bridge
     plan = _nic.plan_take if present else _nic.plan_give_back
     move = plan(nic_move.show(nic), nic_move.show(bridge), nic, bridge)
     if move is None:
@@ -108,30 +107,27 @@ def move_nic(manifest: Manifest, present: bool, dry: bool = False) -> t.Iterator
         raise RestoreError(f"{failure}; everything was taken back")
 
 
-def strays(manifest: Manifest) -> list[str]:
-    """Units of running servers whose process is in a namespace that is gone: it was made anew under their feet."""
-    if not supervisor.has_systemd():
+def strays(state: State) -> list[str]:
+    """Units of running servers whose process is in a deleted namespace: the member's was recreated meanwhile."""
+    if not isinstance(state, ClusterState) or not supervisor.has_systemd():
         return []
-    instances = [Instance(name=server["name"], netns=server["netns"]) for server in manifest["servers"]]
+    instances = [Instance(name=server.name, netns=server.netns) for server in state.servers]
     seen = SystemdSupervisor().observe(instances)
     return [i.unit for i in instances if seen[i.name].pid and not seen[i.name].in_netns]
 
 
-def claims(manifest: Manifest) -> None:
-    """Gives the host's buckets to its members as keepalived says, until the end; then they are released."""
-    follower.follow(_failover_of(manifest), manifest["name"])
+def claims(state: State) -> None:
+    """Follows keepalived: assigns buckets of elected slots to this host's members; releases all when it ends."""
+    follower.follow(failover.failover_from(state), state.name)
 
 
-def release(manifest: Manifest) -> None:
-    """Takes all buckets from the host's members: other hosts have them."""
-    follower.release(_failover_of(manifest), manifest["name"])
+def release(state: State) -> None:
+    """Releases all buckets of this host's members."""
+    follower.release(failover.failover_from(state), state.name)
 
 
-def _failover_of(manifest: Manifest) -> failover.Failover:
-    try:
-        return failover.failover_from(manifest)
-    except (ValueError, LookupError, TypeError, AttributeError) as exc:
-        raise DamagedError(f"nothing is said of failover ({type(exc).__name__}: {exc}): run the role") from exc
+def _path(name: str) -> str:
+    return f"{MANIFESTS}/{name}.json"
 
 
 def _say(text: str) -> None:
@@ -139,53 +135,55 @@ def _say(text: str) -> None:
     sys.stdout.flush()
 
 
-def unattached(kernel: _kernel.Kernel, manifest: Manifest) -> list[str]:
-    """Units of tunnels whose device is to be made: should one run, it is attached to nothing."""
-    bundles = [_bundle.bundle_from(bundle) for bundle in manifest.get("bundles", [])]
-    lost = [name for one in bundles for name in _plan.missing_devices(one, kernel.routing(one.netns))]
-    return [Instance(name=name).unit for name in lost]
+def unattached(kernel: _kernel.Kernel, state: State) -> list[str]:
+    """Units of tunnels whose device is missing: a process of theirs has lost its device and must be restarted."""
+    if isinstance(state, ClusterState):
+        return []
+    bundle = _bundle.bundle_from(plain(state.bundle, complete=True))
+    return [Instance(name=name).unit for name in _plan.missing_devices(bundle, kernel.routing(bundle.netns))]
 
 
-def start(manifest: Manifest) -> None:
-    """All of the cluster, then servers that must be started anew for it."""
-    for step in move_nic(manifest, True):
+def start(state: State) -> None:
+    """Applies the desired state, and restarts servers that lost their namespace or device."""
+    for step in move_nic(state, True):
         _say(step)
     with _kernel.Kernel() as kernel:
-        lost = unattached(kernel, manifest)
-        for step in converge(kernel, manifest, True):
+        lost = unattached(kernel, state)
+        for step in converge(kernel, state, True):
             _say(step)
-    for unit in [*lost, *strays(manifest)]:
+    for unit in [*lost, *strays(state)]:
         _say(f"systemctl try-restart {unit}")
         supervisor.run(["systemctl", "try-restart", "--no-block", unit])
 
 
-def stop(manifest: Manifest) -> None:
-    """Everything is taken down."""
+def stop(state: State) -> None:
+    """Removes everything from the kernel."""
     with _kernel.Kernel() as kernel:
-        for step in converge(kernel, manifest, False):
+        for step in converge(kernel, state, False):
             _say(step)
-    for step in move_nic(manifest, False):
+    for step in move_nic(state, False):
         _say(step)
 
 
-def check(manifest: Manifest) -> None:
-    """What C(start) would do; fails if that is something."""
+def check(state: State) -> None:
+    """Prints the steps that C(start) would take, and fails if there are any."""
     with _kernel.Kernel() as kernel:
-        steps = [*move_nic(manifest, True, dry=True), *converge(kernel, manifest, True, dry=True)]
-    steps += [f"systemctl try-restart {unit}" for unit in strays(manifest)]
+        steps = [*move_nic(state, True, dry=True), *converge(kernel, state, True, dry=True)]
+    steps += [f"systemctl try-restart {unit}" for unit in strays(state)]
     _say("\n".join(steps) or "As it should be.")
     if steps:
         raise RestoreError("it has drifted: 'start' would do this")
 
 
-def watch(manifest: Manifest) -> None:
-    """Keeps dead tunnels of a bundle out of the spread, until it is ended."""
-    path = f"{MANIFESTS}/{manifest['name']}.json"
+def watch(state: State) -> None:
+    """Keeps dead tunnels of a bundle out of the spread, until it is stopped."""
+    path = _path(state.name)
     while True:
         stamp = os.stat(path).st_mtime_ns
-        if not (manifest := read(path)).get("bundles"):
-            raise RestoreError("it is not a bundle of tunnels: there is nothing to watch")
-        bundle = _bundle.bundle_from(layout.draining(manifest))
+        state = read(path)
+        if isinstance(state, ClusterState):
+            raise RestoreError("it is a cluster, not a bundle of tunnels: there is nothing to watch")
+        bundle = _bundle.bundle_from(layout.draining(state))
         _watch.watch(bundle, lambda: os.stat(path).st_mtime_ns != stamp, _say)  # noqa: B023 (it is called here only)
 
 
@@ -193,7 +191,7 @@ def main(args: t.Sequence[str]) -> int:
     """The program's; its exit status."""
     parser = argparse.ArgumentParser(
         prog="clustered-openvpn",
-        description=f"A cluster, or a bundle, as {MANIFESTS}/NAME.json says. Prints the steps taken.",
+        description=f"Applies the desired state in {MANIFESTS}/NAME.json. Prints the steps that it takes.",
     )
     verbs = {"start": start, "stop": stop, "check": check, "watch": watch, "claims": claims, "release": release}
     helps = [f"{verb}: {function.__doc__}" for verb, function in verbs.items()]
@@ -201,12 +199,12 @@ def main(args: t.Sequence[str]) -> int:
     parser.add_argument("name", metavar="NAME", help="the name of the cluster or bundle")
     given = parser.parse_args(args)
     try:
-        verbs[given.verb](read(f"{MANIFESTS}/{cluster.cluster_name('NAME', given.name)}.json"))
+        verbs[given.verb](read(_path(cluster.cluster_name("NAME", given.name))))
     except (
         *(RestoreError, ParameterError, OSError, ValueError),
         *(_kernel.KernelError, supervisor.SupervisorError),
         _kernel.NetlinkError,  # type: ignore[attr-defined]
     ) as exc:
         sys.stderr.write(f"clustered-openvpn: {given.name}: {exc}\n")
-        return DAMAGED if isinstance(exc, DamagedError) else 1
+        return DAMAGED if isinstance(exc, StateError) else 1
     return 0

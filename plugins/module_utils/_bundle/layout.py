@@ -18,6 +18,10 @@ import typing as t
 from .. import _params as p
 from .._cluster.cluster import cluster_name
 from .._cluster.lan import host_networks
+from .._state.bundle import BundleState
+from .._state.cluster import ClusterState
+from .._state.files import State, state_of
+from .._state.schema import plain
 from . import bundle as _bundle
 
 Data = dict[str, t.Any]
@@ -28,7 +32,6 @@ Named = list[tuple[str, Network]]  # with the parameter that it comes from
 OVERHEAD = {4: 24 + 8 + 20, 6: 24 + 8 + 40}
 ETHERNET = 14
 ITEM = ("number", "weight", "rate", "cpus")  # of a tunnel that is not just counted
-EMPTY: Data = {"namespaces": [], "veths": [], "bridges": [], "addresses": [], "servers": [], "members": []}
 # Of the user's words, those that the module takes as they are.
 PLAIN = (
     *("spread", "snat", "queue", "timeout", "probe_port", "reordering", "congestion_control"),
@@ -36,7 +39,7 @@ PLAIN = (
 )
 
 
-def layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None = None) -> Data:
+def layout(wanted: t.Mapping[str, t.Any], previous: State | None = None) -> BundleState:
     """Everything that one end is made of.
 
     wanted: name, end (0 or 1: which one this is), ends (of both: name, address, networks), tunnels (a number, or a list
@@ -44,9 +47,9 @@ def layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None
     and what PLAIN names. previous: the layout until now, by which is known what is to go. Raises ParameterError.
     """
     name = cluster_name("name", wanted["name"])
-    if previous and "bundles" not in previous:
+    if isinstance(previous, ClusterState):
         raise p.ParameterError("name", name, "a cluster of this host is called like this; choose another name")
-    former = (previous or {}).get("bundles", [])
+    former = plain(previous.bundles) if previous else []
     _stays(former, wanted.get("netns") or "")
     ends = list(wanted["ends"])
     if len(ends) != 2:
@@ -73,7 +76,7 @@ def layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None
         "tunnels": [_tunnel(name, wanted, tunnel, own, other) for tunnel in tunnels],
         **{key: wanted[key] for key in PLAIN},
     }
-    result: Data = {**EMPTY, "name": name, "bundles": [bundle]}
+    result: Data = {"name": name, "bundles": [bundle]}
     # Also those of a run that did not come to its end.
     held = {one for b in former for key in ("addresses", "former_addresses") for one in b.get(key, [])}
     bundle["former_addresses"] = sorted(held - {*bundle["addresses"]})
@@ -89,15 +92,15 @@ def layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None
     ]
     result["peer"] = {"address": str(outer[1 - wanted["end"]]), "name": there["name"]}
     result["local"] = {"address": str(outer[wanted["end"]]), "name": here["name"]}
-    retired = _retired(former, (previous or {}).get("retired", []), bundle)
+    retired = _retired(former, plain(previous.retired) if previous else [], bundle)
     result["retired"] = retired
     result["gone"] = [{"name": tunnel["device"], "netns": bundle["netns"]} for tunnel in retired]
-    return result
+    return t.cast(BundleState, state_of(result))
 
 
-def draining(result: t.Mapping[str, t.Any]) -> Data:
-    """The bundle with the tunnels that are to go, which get no more packets."""
-    (bundle,) = result["bundles"]
+def draining(state: BundleState) -> Data:
+    """The parameters of the bundle while retired tunnels are drained: they get no more packets."""
+    bundle = plain(state.bundle)
     # The end may have an address of one family only by now.
     families = {_bundle.family(one) for one in bundle["addresses"]}
     leaving = [
@@ -106,7 +109,7 @@ def draining(result: t.Mapping[str, t.Any]) -> Data:
             "addresses": [pair for pair in one["addresses"] if _bundle.family(pair["local"]) in families],
             "weight": 0,
         }
-        for one in result["retired"]
+        for one in plain(state.retired)
         if one["drained"]
     ]
     return {**bundle, "tunnels": [*bundle["tunnels"], *leaving]}

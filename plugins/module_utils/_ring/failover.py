@@ -2,28 +2,25 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The program's side that follows keepalived: its FIFO and the members' health -> claims in the kernel.
-
-keepalived alone decides which host has which slot. This process does what it says, and tells it, by a file that all of
-its VRRP instances track, when no member of this host is well.
-"""
+"""The settings of the claims service, from the desired state of a cluster: tables, members, health checks. Pure."""
 
 from __future__ import annotations
 
 import ipaddress
-import typing as t
 from dataclasses import dataclass
 
 from .._cluster import cluster as _cluster
 from .._cluster.engines import nftables
 from .._cluster.reconnect import Hashing
 from .._openvpn.instance import Instance
+from .._state.cluster import ClusterState
+from .._state.files import DIRECTORY, State, StateError
 from . import claims as _claims
 
 
 @dataclass(frozen=True)
 class Member:
-    """What is asked whether it is well. C(netns) "" is the host itself."""
+    """A member whose health is checked. C(netns) "" is the host itself."""
 
     name: str
     netns: str
@@ -34,10 +31,10 @@ class Member:
 
 @dataclass(frozen=True)
 class Failover:
-    """What is to be done. Times are in seconds."""
+    """Settings of the claims service. Times are in seconds."""
 
     claims: _claims.Claims
-    placeholders: ipaddress.IPv4Network  # addresses that keepalived has on the loopback: the last byte is the slot
+    placeholders: ipaddress.IPv4Network  # addresses that keepalived adds to the loopback: the last byte is the slot
     members: tuple[Member, ...]
     interval: float
     timeout: float
@@ -46,40 +43,42 @@ class Failover:
     hashing: Hashing
 
 
-def failover_from(manifest: t.Mapping[str, t.Any]) -> Failover:
-    """A cluster's desired state on the host: the part about claims. Raises LookupError, TypeError, ValueError."""
-    # What is about to end is to release what it has.
-    cluster, check = manifest["cluster"], manifest["failover"] or manifest["retired"]["failover"]
-    local = cluster["uplink"] == "local"
-    # A bridged cluster looks up twice: what comes from the LAN and from members, and what the host itself sends.
-    families = ("netdev", "bridge") if cluster["uplink"] == "bridged" else ("netdev",)
+def failover_from(state: State) -> Failover:
+    """The settings in a cluster's desired state. Raises StateError if it has none."""
+    # A service that is about to end has to release its claims: its settings are among the retired ones.
+    settings = (state.failover or state.retired.failover) if isinstance(state, ClusterState) else None
+    if not isinstance(state, ClusterState) or settings is None:
+        raise StateError(
+            f"{DIRECTORY}/{state.name}.json has no failover settings: set clusterip_cluster_failover, and run the role"
+        )
+    cluster, members = state.cluster, state.members
+    local = cluster.uplink == "local"
+    # A bridged cluster has two look-ups: one for frames from the LAN and the members, one for the host's own packets.
+    families = ("netdev", "bridge") if cluster.uplink == "bridged" else ("netdev",)
     kind = f"set {nftables.OWNED}" if local else f"map {nftables.OWNER}"
-    versions = [ipaddress.ip_address(one["address"]).version for one in manifest["addresses"]]
-    members = manifest["members"]
+    versions = [ipaddress.ip_address(one.address).version for one in state.addresses]
     claims = _claims.Claims(
-        tables=tuple((f, _cluster.table_name(manifest["name"], v), kind) for v in versions for f in families),
-        slots=int(check["slots"]),
-        total_nodes=int(cluster["total_nodes"]),
-        weights={member["name"]: int(member["weight"]) for member in members},
-        macs={member["name"]: member["mac"] for member in members},
-        linger=float(check["linger"]),
+        tables=tuple((f, _cluster.table_name(state.name, v), kind) for v in versions for f in families),
+        slots=settings.slots,
+        total_nodes=cluster.total_nodes,
+        weights={member.name: member.weight for member in members},
+        macs={member.name: member.mac for member in members},
+        linger=settings.linger,
     )
-    asked = []
+    checked = []
     for member in members:
-        netns = "" if local else member["name"]
-        servers = [server for server in manifest["servers"] if server["netns"] == netns]
-        instances = tuple(Instance(name=server["name"], netns=netns) for server in servers)
-        ports = tuple(int(server["port"]) for server in servers)
-        asked.append(Member(member["name"], netns, instances, ports, tuple(check["command"])))
+        netns = "" if local else member.name
+        servers = [server for server in state.servers if server.netns == netns]
+        instances = tuple(Instance(name=server.name, netns=netns) for server in servers)
+        ports = tuple(server.port for server in servers)
+        checked.append(Member(member.name, netns, instances, ports, settings.command))
     return Failover(
         claims=claims,
-        placeholders=ipaddress.IPv4Network(check["placeholders"]),
-        members=tuple(asked),
-        interval=float(check["interval"]),
-        timeout=float(check["timeout"]),
-        fall=int(check["fall"]),
-        rise=int(check["rise"]),
-        hashing=Hashing(
-            int(cluster["total_nodes"]), int(cluster["hash_init"]), cluster["hashmode"], cluster["hash_as"]
-        ),
+        placeholders=ipaddress.IPv4Network(settings.placeholders),
+        members=tuple(checked),
+        interval=settings.interval,
+        timeout=settings.timeout,
+        fall=settings.fall,
+        rise=settings.rise,
+        hashing=Hashing(cluster.total_nodes, cluster.hash_init, cluster.hashmode, cluster.hash_as),
     )
