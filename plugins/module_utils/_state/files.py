@@ -88,7 +88,7 @@ def _without_format(document: t.Any) -> dict[str, t.Any]:
         raise schema.ShapeError("it is not an object")
     number = document.get("format", FORMAT)
     if number != FORMAT or isinstance(number, (bool, float)):
-        raise schema.ShapeError(f"format is not {FORMAT}")
+        raise schema.wrong("format", number, str(FORMAT))
     return {name: value for name, value in document.items() if name != "format"}
 
 

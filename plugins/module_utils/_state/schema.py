@@ -17,7 +17,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-import math
 import typing as t
 
 from .. import _params as p
@@ -72,7 +71,7 @@ def encode(document: t.Any) -> str:
 def parse(kind: type[T], document: t.Any, where: str = "") -> T:
     """Plain data -> an object of this dataclass. C(where): the member's path, for messages. Raises ShapeError."""
     if not isinstance(document, t.Mapping):
-        raise _wrong(where, document, "an object")
+        raise wrong(where, document, "an object")
     hints = _hints(t.cast(t.Any, kind))
     prefix = f"{where}." if where else ""
     for name in document:
@@ -100,15 +99,15 @@ def _value(kind: t.Any, value: t.Any, where: str) -> t.Any:
         return None if value == {} and dataclasses.is_dataclass(args[0]) else _value(args[0], value, where)
     if origin is t.Literal:
         if not isinstance(value, str) or value not in args:
-            raise _wrong(where, value, " or ".join(map(_shown, args)))
+            raise wrong(where, value, " or ".join(map(_shown, args)))
         return str(value)
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
-            raise _wrong(where, value, "a list")
+            raise wrong(where, value, "a list")
         return tuple(_value(args[0], one, f"{where}[{i}]") for i, one in enumerate(value))
     if origin is dict:
         if not isinstance(value, t.Mapping):
-            raise _wrong(where, value, "an object")
+            raise wrong(where, value, "an object")
         return {_text(key, where): _value(args[1], one, f"{where}.{str(key)[:40]}") for key, one in value.items()}
     return parse(t.cast(type, kind), value, where) if dataclasses.is_dataclass(kind) else _scalar(kind, value, where)
 
@@ -126,21 +125,21 @@ def _checked(kind: t.Any, checks: t.Iterable[t.Callable[[str, t.Any], t.Any]], v
 def _scalar(kind: type, value: t.Any, where: str) -> t.Any:
     if kind is bool:
         if not isinstance(value, bool):
-            raise _wrong(where, value, "true or false")
+            raise wrong(where, value, "true or false")
         return value
     if kind is str:
         return _text(value, where)
     numbers = (int, float) if kind is float else (int,)
     if not isinstance(value, numbers) or isinstance(value, bool):
-        raise _wrong(where, value, "a number" if kind is float else "a whole number")
-    if not (math.isfinite(value) and 0 <= value <= MAX_NUMBER):
-        raise _wrong(where, value, f"between 0 and {MAX_NUMBER}")
+        raise wrong(where, value, "a number" if kind is float else "a whole number")
+    if not 0 <= value <= MAX_NUMBER:
+        raise wrong(where, value, f"between 0 and {MAX_NUMBER}")
     return value
 
 
 def _text(value: t.Any, where: str) -> str:
     if not isinstance(value, str):
-        raise _wrong(where, value, "a text")
+        raise wrong(where, value, "a text")
     if len(value) > MAX_TEXT:
         raise ShapeError(f"{where}: longer than {MAX_TEXT} characters")
     try:
@@ -149,7 +148,8 @@ def _text(value: t.Any, where: str) -> str:
         raise ShapeError(str(exc)) from exc
 
 
-def _wrong(where: str, value: t.Any, expected: str) -> ShapeError:
+def wrong(where: str, value: t.Any, expected: str) -> ShapeError:
+    """The error of a member with another value than expected."""
     return ShapeError(f"{where + ': ' if where else ''}{_shown(value)} is not {expected}")
 
 
