@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Filters about bundles of tunnels: thin over the pure files in module_utils."""
+"""Filters about bundles of tunnels: the functions of module_utils, with errors of filters."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def stored_ring(result: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
 def state_text(state: t.Mapping[str, t.Any], finished: bool = False) -> str:
     """A layout or a ring -> the content of its file."""
     try:
-        checked = files.ring_of(state) if "generation" in state else files.state_of(state)
+        checked: files.Stored = files.ring_of(state) if "generation" in state else files.state_of(state)
         return files.text(files.finished(checked) if finished else checked)
     except ValueError as exc:
         raise AnsibleFilterError(str(exc)) from exc

@@ -23,7 +23,7 @@ FORMAT = 1
 DIRECTORY = "/etc/clustered-openvpn"
 
 State = t.Union[ClusterState, BundleState]
-AnyState = t.TypeVar("AnyState", ClusterState, BundleState, RingState)
+Stored = t.Union[ClusterState, BundleState, RingState]
 T = t.TypeVar("T")
 
 
@@ -101,17 +101,17 @@ def _completed(state: ClusterState) -> ClusterState:
     return dataclasses.replace(state, cluster=cluster, addresses=addresses)
 
 
-def document(state: ClusterState | BundleState | RingState) -> dict[str, t.Any]:
+def document(state: Stored) -> dict[str, t.Any]:
     """A state -> plain data with its format, as the file holds it."""
     return {"format": FORMAT, **schema.plain(state)}
 
 
-def text(state: ClusterState | BundleState | RingState) -> str:
+def text(state: Stored) -> str:
     """The content of a state's file."""
     return schema.encode(document(state))
 
 
-def finished(state: AnyState) -> AnyState:
+def finished(state: Stored) -> Stored:
     """The state after a complete run: retired resources are removed, and slots have moved."""
     if isinstance(state, ClusterState):
         return dataclasses.replace(state, retired=Retired())
