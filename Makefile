@@ -11,6 +11,8 @@ export ANSIBLE_HOME := $(CURDIR)/.cache/ansible
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.cache/collections
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.cache/hypothesis
 export PACKAGES ?= tools/packages.txt
+# The project has no public home yet: an example. `make project-url PROJECT_URL=https://...` writes yours into all files.
+PROJECT_URL ?= https://example.com/clustered-openvpn
 
 collection := .cache/collections/ansible_collections/clustered/openvpn
 # What a test starts must find the collection too.
@@ -19,12 +21,14 @@ importable := PYTHONPATH=$(CURDIR)/.cache/collections
 at_once = --numprocesses $(1) --dist loadfile --no-loadscope-reorder
 # What takes longest: whole sites, bundles, several hosts, kernels of old, killed runs.
 site_tests := $(wildcard $(addprefix tests/integration/test_,site*.py bundle*.py legacy*.py many_hosts.py engines.py killed.py))
+compile := uv pip compile --quiet --annotation-style line --custom-compile-command "make requirements" $(UPGRADE)
 # antsibull leaves a log in the home directory.
 at_home := HOME=$(CURDIR)/.cache/home
-lints := lint-ansible lint-yaml lint-python lint-types lint-shell lint-docs lint-changelog
-targets := help demo demo-bundle test lint unit sanity integration site lab soak molecule explore build bench format setup clean
+lints := lint-ansible lint-yaml lint-python lint-types lint-shell lint-docs lint-changelog lint-requirements lint-project-url
+targets := help demo demo-bundle test lint unit sanity integration site lab soak molecule explore build bench format requirements \
+	changelog project-url setup clean
 
-.PHONY: $(targets) $(lints) demo-test
+.PHONY: $(targets) $(lints) lint-wording demo-test
 .NOTPARALLEL:
 
 help: ## this list
@@ -74,8 +78,9 @@ explore: setup ## random topologies, kills and input (root; TOPOLOGIES=100 KILLS
 	$(importable) EXAMPLES=$${EXAMPLES:-2000} pytest tests/integration/test_bad_input.py -k whatever
 	$(importable) TOPOLOGIES=$${TOPOLOGIES:-40} pytest tests/integration/test_honest_steps.py
 
-build: setup ## the archive that ansible-galaxy installs, in .cache/build
+build: setup ## the archive that ansible-galaxy installs, in .cache/build, imported as a Galaxy server does
 	ansible-galaxy collection build --force --output-path .cache/build
+	@tools/galaxy_import
 
 bench: setup ## measure (root; MEMBERS=256)
 	@[ -e tests/bench/run.py ] || { echo "make bench: there is no tests/bench/run.py, so nothing was measured" >&2; exit 1; }
@@ -84,6 +89,16 @@ bench: setup ## measure (root; MEMBERS=256)
 format: setup ## put Python code into the form that lint wants
 	ruff check --fix --exit-zero
 	ruff format
+
+requirements: setup ## compile requirements*.in into requirements*.txt (UPGRADE=--upgrade)
+	$(compile) --python-version 3.11 requirements.in --output-file requirements.txt
+	$(compile) --python-version 3.13 requirements-newest.in --output-file requirements-newest.txt
+
+changelog: setup ## CHANGELOG.rst, with the descriptions that plugins have now
+	$(at_home) antsibull-changelog generate --reload-plugins --refresh-plugins
+
+project-url: ## write PROJECT_URL into all files that name it
+	tools/project_url $(PROJECT_URL)
 
 setup: ## only what every target does first: Debian packages, .venv
 	@tools/setup
@@ -117,3 +132,18 @@ lint-docs: setup
 
 lint-changelog: setup
 	$(at_home) antsibull-changelog lint
+
+# Each pin of requirements*.in is in the compiled file, and neither names a server.
+lint-requirements: setup
+	@for name in requirements requirements-newest; do \
+		missing=$$(comm -23 <(sed -nE 's/^([a-z0-9-]+==[^ ]+).*/\1/p' $$name.in | sort) \
+			<(sed -nE 's/^([a-z0-9-]+==[^ ]+).*/\1/p' $$name.txt | sort)); \
+		[ -z "$$missing" ] || { echo "$$name.txt lacks" $$missing": run \`make requirements\`" >&2; exit 1; }; \
+		! grep --line-number '://' $$name.in $$name.txt || { echo "$$name: no addresses of servers" >&2; exit 1; }; \
+	done
+
+lint-project-url:
+	tools/project_url --check $(PROJECT_URL)
+
+lint-wording: setup
+	tools/wording
