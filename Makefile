@@ -19,6 +19,8 @@ collection := .cache/collections/ansible_collections/clustered/openvpn
 importable := PYTHONPATH=$(CURDIR)/.cache/collections
 # So many files at a time, in their order.
 at_once = --numprocesses $(1) --dist loadfile --no-loadscope-reorder
+# TESTS, or all of a target, and K: a file alone has no need of further processes.
+selected = $(if $(TESTS),$(TESTS),$(if $(1),$(call at_once,$(1))) $(2)) $(if $(K),-k "$(K)")
 # What takes longest: whole sites, bundles, several hosts, kernels of old, killed runs.
 site_tests := $(wildcard $(addprefix tests/integration/test_,site*.py bundle*.py legacy*.py many_hosts.py engines.py killed.py))
 compile := uv pip compile --quiet --annotation-style line --custom-compile-command "make requirements" $(UPGRADE)
@@ -46,28 +48,28 @@ test: setup ## all of: lint unit sanity demo build integration site molecule lab
 lint: setup ## Ansible, YAML, Python, types, shell, docs and changelog
 	@tools/stages $(lints)
 
-unit: setup ## tests of the pure code
-	$(importable) pytest tests/unit
+unit: setup ## tests of the pure code (TESTS="files or node ids" K="part of a name", also for the next four)
+	$(importable) pytest $(call selected,,tests/unit)
 
 sanity: setup ## ansible-test sanity
 	@tools/sanity
 
 integration: setup ## tests on the real kernel, in namespaces of their own (root)
 	@[ "$$(id -u)" -eq 0 ] || { echo "make integration: network namespaces need root" >&2; exit 1; }
-	$(importable) pytest $(call at_once,3) tests/integration $(addprefix --ignore=,$(site_tests))
-	$(importable) MODULE_PYTHON=/usr/bin/python3 pytest tests/integration/test_modules.py
+	$(importable) pytest $(call selected,3,tests/integration $(addprefix --ignore=,$(site_tests)))
+	$(if $(TESTS)$(K),,$(importable) MODULE_PYTHON=/usr/bin/python3 pytest tests/integration/test_modules.py)
 
 site: setup ## the same for what takes long: playbooks with real clients, bundles, many hosts, CLUSTERIP on its own kernel (root)
 	@[ "$$(id -u)" -eq 0 ] || { echo "make site: network namespaces need root" >&2; exit 1; }
-	$(importable) pytest $(call at_once,3) $(site_tests)
+	$(importable) pytest $(call selected,3,$(site_tests))
 
 lab: setup ## tests on hosts with systemd: reboots, failover, engines; see tests/lab/README.md (root; SUITE=trixie)
 	@[ "$$(id -u)" -eq 0 ] || { echo "make lab: namespaces and containers need root" >&2; exit 1; }
-	pytest $(call at_once,2) tests/lab
+	pytest $(call selected,2,tests/lab)
 
 soak: setup ## lab and site with all that takes long: killed runs, many members, reboots one by one (root; KILLS=20, MEMBERS=16)
 	@[ "$$(id -u)" -eq 0 ] || { echo "make soak: namespaces and containers need root" >&2; exit 1; }
-	$(importable) pytest $(call at_once,2) -m 'soak or not soak' tests/lab $(site_tests)
+	$(importable) pytest -m 'soak or not soak' $(call selected,2,tests/lab $(site_tests))
 
 molecule: setup ## every role on hosts of the lab, see molecule/README.md (root; SCENARIO=pki, SUITE=trixie, COMMAND=converge)
 	@[ "$$(id -u)" -eq 0 ] || { echo "make molecule: namespaces and containers need root" >&2; exit 1; }
@@ -122,7 +124,7 @@ lint-python: setup
 
 lint-types: setup
 	mypy $(addprefix $(collection)/,$(wildcard plugins/module_utils plugins/filter))
-	MYPYPATH=tests/lab mypy tests/lab/main.py
+	MYPYPATH=tests mypy tests/lab/__main__.py
 
 lint-shell: setup
 	shellcheck $$(git grep --untracked --files-with-matches --extended-regexp '^#!.*[ /](ba)?sh( |$$)')

@@ -17,11 +17,11 @@ import sys
 import typing as t
 from pathlib import Path
 
-import rootfs
-from host import Host
-from legacy_host import LegacyHost
-from network import LAN, SWITCH, Network
-from system import Cgroup, LabError, adopt_orphans, reap, run
+from . import rootfs
+from .host import Host
+from .legacy_host import LegacyHost
+from .network import LAN, SWITCH, Network
+from .system import Cgroup, LabError, adopt_orphans, reap, run
 
 STATE = Path("/run/clustered-openvpn-lab")
 LOGS = rootfs.CACHE / "logs"
@@ -261,7 +261,8 @@ def main() -> None:
             host.mend()
 
 
-if __name__ == "__main__":
+def run_command_line() -> None:
+    """The same as a program: an error of the lab is one line, and the exit status 1."""
     try:
         main()
     except LabError as error:

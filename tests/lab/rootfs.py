@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from system import LabError
+from .system import LabError
 
 CACHE = Path("/var/cache/clustered-openvpn-lab")
 SUITES = ("bookworm", "trixie")
