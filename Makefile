@@ -27,7 +27,7 @@ compile := uv pip compile --quiet --annotation-style line --custom-compile-comma
 # antsibull leaves a log in the home directory.
 at_home := HOME=$(CURDIR)/.cache/home
 lints := lint-ansible lint-yaml lint-python lint-types lint-shell lint-docs lint-changelog lint-requirements lint-project-url
-targets := help demo demo-bundle test lint unit sanity integration site lab soak molecule explore build bench format requirements \
+targets := help demo demo-bundle test lint unit sanity integration site trixie lab soak molecule explore build bench format requirements \
 	changelog project-url setup clean
 
 .PHONY: $(targets) $(lints) lint-wording demo-test
@@ -66,6 +66,10 @@ site: setup ## the same for what takes long: playbooks with real clients, bundle
 lab: setup ## tests on hosts with systemd: reboots, failover, engines; see tests/lab/README.md (root; SUITE=trixie)
 	@[ "$$(id -u)" -eq 0 ] || { echo "make lab: namespaces and containers need root" >&2; exit 1; }
 	pytest $(call selected,2,tests/lab)
+
+trixie: setup ## unit, sanity and a run of site.yml on Debian 13 with the newest ansible-core (root)
+	@[ "$$(id -u)" -eq 0 ] || { echo "make trixie: a container needs root" >&2; exit 1; }
+	@tools/trixie
 
 soak: setup ## lab and site with all that takes long: killed runs, many members, reboots one by one (root; KILLS=20, MEMBERS=16)
 	@[ "$$(id -u)" -eq 0 ] || { echo "make soak: namespaces and containers need root" >&2; exit 1; }
@@ -135,13 +139,15 @@ lint-docs: setup
 lint-changelog: setup
 	$(at_home) antsibull-changelog lint
 
-# Each pin of requirements*.in is in the compiled file, and neither names a server.
+# Each pin of requirements*.in is in the compiled file, neither names a server, and README.md states the tested ansible-core.
 lint-requirements: setup
 	@for name in requirements requirements-newest; do \
 		missing=$$(comm -23 <(sed -nE 's/^([a-z0-9-]+==[^ ]+).*/\1/p' $$name.in | sort) \
 			<(sed -nE 's/^([a-z0-9-]+==[^ ]+).*/\1/p' $$name.txt | sort)); \
 		[ -z "$$missing" ] || { echo "$$name.txt lacks" $$missing": run \`make requirements\`" >&2; exit 1; }; \
 		! grep --line-number '://' $$name.in $$name.txt || { echo "$$name: no addresses of servers" >&2; exit 1; }; \
+		core=$$(sed -n 's/^ansible-core==//p' $$name.in); \
+		grep --quiet --fixed-strings "$$core" README.md || { echo "README.md, requirements: ansible-core $$core is missing" >&2; exit 1; }; \
 	done
 
 lint-project-url:

@@ -190,9 +190,10 @@ def _link_lines(link: dict[str, t.Any], macs: t.Collection[str]) -> t.Iterator[s
     )
     for address in link["addr_info"]:
         if address["scope"] != "link" or address["family"] == "inet":
-            known = ("local", "prefixlen", "address", "broadcast", "scope", "secondary", "metric")
+            keys = ("local", "prefixlen", "address", "broadcast", "scope", "secondary", "metric")
+            shown = {k: address.get(k) for k in keys}
             lasting = address.get("valid_life_time", FOREVER) == FOREVER  # the rest of a lifetime passes by itself
-            yield f"address {name} { ({k: address.get(k) for k in known}) } {'lasting' if lasting else 'limited'}"
+            yield f"address {name} {shown} {'lasting' if lasting else 'limited'}"
 
 
 def _route(route: dict[str, t.Any]) -> str:

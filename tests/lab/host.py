@@ -78,7 +78,7 @@ class Host:
             raise LabError(f"host {self.name} of lab {self.lab} runs already")
         with self.log.open("a") as log:
             self._keeper = subprocess.Popen(
-                [sys.executable, "-B", str(Path(__file__).with_name("lab")), "keep", self.lab, self.name],
+                [sys.executable, "-B", str(Path(__file__).with_name("__main__.py")), "keep", self.lab, self.name],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -195,9 +195,9 @@ def arguments() -> argparse.Namespace:
         return made
 
     suite: dict[str, t.Any] = {"choices": rootfs.SUITES, "default": rootfs.SUITES[0], "help": "the Debian of the hosts"}
-    verb("root", "build the root file system of the hosts, unless it is there; print its path").add_argument(
-        "--suite", **suite
-    )
+    root = verb("root", "build the root file system of the hosts, unless it exists; print its path")
+    root.add_argument("--suite", **suite)
+    root.add_argument("--controller", action="store_true", help="that of a controller instead, for `make trixie`")
     up = verb("up", "make a lab", "NAME")
     up.add_argument("--hosts", type=int, default=1, choices=range(1, MAX_HOSTS + 1), metavar="N")
     up.add_argument("--clients", type=int, default=0, choices=range(MAX_CLIENTS + 1), metavar="M")
@@ -231,7 +231,7 @@ def main() -> None:
     for number in SIGNALS:
         signal.signal(number, interrupted)
     if given.verb == "root":
-        print(rootfs.ensure(given.suite))
+        print(rootfs.ensure(given.suite, rootfs.CONTROLLER if given.controller else rootfs.HOST))
         return
     lab = Lab(given.name)
     if given.verb == "up":
