@@ -42,8 +42,8 @@ demo: setup ## build a cluster on this machine and let real clients use it (root
 demo-bundle: setup ## two sites and four tunnels on this machine: how much they carry, and one frozen (root)
 	@demo/bundle
 
-test: setup ## all of: lint unit sanity demo build integration site molecule lab (root)
-	@tools/stages --count lint,unit,sanity,demo-test build integration molecule lab site
+test: setup ## all of: lint unit sanity demo build integration molecule lab site trixie (root)
+	@tools/stages --count lint,unit,sanity,demo-test build integration molecule lab site trixie
 
 lint: setup ## Ansible, YAML, Python, types, shell, docs and changelog
 	@tools/stages $(lints)
@@ -74,6 +74,7 @@ trixie: setup ## unit, sanity and a run of site.yml on Debian 13 with the newest
 soak: setup ## lab and site with all that takes long: killed runs, many members, reboots one by one (root; KILLS=20, MEMBERS=16)
 	@[ "$$(id -u)" -eq 0 ] || { echo "make soak: namespaces and containers need root" >&2; exit 1; }
 	$(importable) pytest -m 'soak or not soak' $(call selected,2,tests/lab $(site_tests))
+	$(if $(TESTS)$(K),,tools/trixie --all)
 
 molecule: setup ## every role on hosts of the lab, see molecule/README.md (root; SCENARIO=pki, SUITE=trixie, COMMAND=converge)
 	@[ "$$(id -u)" -eq 0 ] || { echo "make molecule: namespaces and containers need root" >&2; exit 1; }
