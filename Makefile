@@ -24,6 +24,8 @@ selected = $(if $(TESTS),$(TESTS),$(if $(1),$(call at_once,$(1))) $(2)) $(if $(K
 # What takes longest: whole sites, bundles, several hosts, kernels of old, killed runs.
 site_tests := $(wildcard $(addprefix tests/integration/test_,site*.py bundle*.py legacy*.py many_hosts.py engines.py killed.py))
 compile := uv pip compile --quiet --annotation-style line --custom-compile-command "make requirements" $(UPGRADE)
+# `make trixie` runs it, beside `make site` in `make test`: two processes and one. `make soak` runs it with ansible-core 2.19.
+trixie_tests := tests/integration/test_site.py
 # antsibull leaves a log in the home directory.
 at_home := HOME=$(CURDIR)/.cache/home
 lints := lint-ansible lint-yaml lint-python lint-types lint-shell lint-docs lint-changelog lint-requirements lint-project-url
@@ -43,7 +45,7 @@ demo-bundle: setup ## two sites and four tunnels on this machine: how much they 
 	@demo/bundle
 
 test: setup ## all of: lint unit sanity demo build integration molecule lab site trixie (root)
-	@tools/stages --count lint,unit,sanity,demo-test build integration molecule lab site trixie
+	@tools/stages --count lint,unit,sanity,demo-test build integration molecule lab site,trixie
 
 lint: setup ## Ansible, YAML, Python, types, shell, docs and changelog
 	@tools/stages $(lints)
@@ -59,22 +61,21 @@ integration: setup ## tests on the real kernel, in namespaces of their own (root
 	$(importable) pytest $(call selected,3,tests/integration $(addprefix --ignore=,$(site_tests)))
 	$(if $(TESTS)$(K),,$(importable) MODULE_PYTHON=/usr/bin/python3 pytest tests/integration/test_modules.py)
 
-site: setup ## the same for what takes long: playbooks with real clients, bundles, many hosts, CLUSTERIP on its own kernel (root)
+site: setup ## longer ones: playbooks with real clients, bundles, many hosts, CLUSTERIP on a kernel of its own (root)
 	@[ "$$(id -u)" -eq 0 ] || { echo "make site: network namespaces need root" >&2; exit 1; }
-	$(importable) pytest $(call selected,3,$(site_tests))
+	$(importable) pytest $(call selected,2,$(filter-out $(trixie_tests),$(site_tests)))
 
 lab: setup ## tests on hosts with systemd: reboots, failover, engines; see tests/lab/README.md (root; SUITE=trixie)
 	@[ "$$(id -u)" -eq 0 ] || { echo "make lab: namespaces and containers need root" >&2; exit 1; }
 	pytest $(call selected,2,tests/lab)
 
-trixie: setup ## unit, sanity and a run of site.yml on Debian 13 with the newest ansible-core (root)
+trixie: setup ## unit, sanity and test_site.py on Debian 13 with the newest ansible-core (root)
 	@[ "$$(id -u)" -eq 0 ] || { echo "make trixie: a container needs root" >&2; exit 1; }
 	@tools/trixie
 
 soak: setup ## lab and site with all that takes long: killed runs, many members, reboots one by one (root; KILLS=20, MEMBERS=16)
 	@[ "$$(id -u)" -eq 0 ] || { echo "make soak: namespaces and containers need root" >&2; exit 1; }
 	$(importable) pytest -m 'soak or not soak' $(call selected,2,tests/lab $(site_tests))
-	$(if $(TESTS)$(K),,tools/trixie --all)
 
 molecule: setup ## every role on hosts of the lab, see molecule/README.md (root; SCENARIO=pki, SUITE=trixie, COMMAND=converge)
 	@[ "$$(id -u)" -eq 0 ] || { echo "make molecule: namespaces and containers need root" >&2; exit 1; }
