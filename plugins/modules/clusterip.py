@@ -294,8 +294,10 @@ moved:
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import _module
-from ..module_utils._cluster import cluster as _cluster
-from ..module_utils._cluster import reconcile
+from ..module_utils._cluster import hashing, parameters, reconcile
+from ..module_utils._cluster.cluster import ROUTED, STEER
+from ..module_utils._cluster.engines.registry import AUTO, ENGINES
+from ..module_utils._cluster.uplinks.registry import UPLINKS
 from ..module_utils._kernel import steps
 from ..module_utils._params import ParameterError
 
@@ -304,11 +306,11 @@ ARGUMENT_SPEC = {
     "address": {"type": "str", "required": True},
     "interface": {"type": "str", "required": True},
     "bridge": {"type": "str"},
-    "uplink": {"type": "str", "choices": ["routed", "bridged", "local"], "default": "routed"},
+    "uplink": {"type": "str", "choices": list(UPLINKS), "default": ROUTED},
     "shared": {"type": "bool", "default": False},
-    "distribution": {"type": "str", "choices": ["steer", "flood"], "default": "steer"},
-    "engine": {"type": "str", "choices": ["auto", "nftables", "xt_cluster", "clusterip"], "default": "nftables"},
-    "hash_as": {"type": "str", "choices": ["nftables", "xt_cluster", "clusterip"]},
+    "distribution": {"type": "str", "choices": [STEER, "flood"], "default": STEER},
+    "engine": {"type": "str", "choices": [AUTO, *ENGINES], "default": hashing.DEFAULT},
+    "hash_as": {"type": "str", "choices": list(hashing.HASHES)},
     "hashmode": {
         "type": "str",
         "choices": ["sourceip", "sourceip-sourceport", "sourceip-sourceport-destport"],
@@ -316,9 +318,9 @@ ARGUMENT_SPEC = {
     },
     "force": {"type": "bool", "default": False},
     "forward_ipv6": {"type": "bool", "default": False},
-    "hash_init": {"type": "int", "default": 0},
+    "hash_init": {"type": "int", "default": hashing.HASH_INIT},
     "clustermac": {"type": "str"},
-    "total_nodes": {"type": "int", "default": 256},
+    "total_nodes": {"type": "int", "default": hashing.TOTAL_NODES},
     "nodes": {
         "type": "list",
         "elements": "dict",
@@ -348,7 +350,7 @@ def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
     present = module.params["state"] == "present"
     try:
-        cluster = _cluster.cluster_from(module.params)
+        cluster = parameters.cluster_from(module.params)
     except ParameterError as exc:
         module.fail_json(msg=str(exc))
     moved = None

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from ansible_collections.clustered.openvpn.plugins.module_utils._cluster import cluster
+from ansible_collections.clustered.openvpn.plugins.module_utils._cluster.parameters import cluster_from
+from ansible_collections.clustered.openvpn.plugins.module_utils._cluster.uplinks.registry import uplink_of
 
 from .served import ServedWorld, State, differences, differences_at_last, states_of
 from .test_packets import ADDRESS, PORT, Built, client_address
@@ -179,13 +180,14 @@ class Drifting:
         table, host = f"clustered_openvpn_{layout['name']}", world.host
         family = "bridge" if layout["cluster"]["uplink"] == "bridged" else "netdev"
         at = f"{family} {table} uplink"
+        cluster = cluster_from(PARAMETERS | layout["cluster"])
         names = {
             **dict(zip(("one", "two", "three"), self.built.names)),
             "host": host,
             "table": table,
             "family": family,
             "name": layout["name"],
-            "answer": cluster.cluster_from(PARAMETERS | layout["cluster"]).routed_mac,
+            "answer": uplink_of(cluster).unresolved_mac(cluster),
             "address": ADDRESS,
             "bridge": layout["bridges"][0]["name"],
             "mac": nodes[0]["mac"],

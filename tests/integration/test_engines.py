@@ -158,7 +158,7 @@ def test_another_engine_takes_over_while_the_service_runs(ring: MixedRing) -> No
 
 def test_auto_says_what_it_takes_and_why(ring: MixedRing) -> None:
     result = ring.build_host(2, engine="auto")
-    assert (result["engine"], result["engine_reason"]) == ("nftables", "nftables can do all that is wanted")
+    assert (result["engine"], result["engine_reason"]) == ("nftables", "nftables supports this configuration")
     assert not result["changed"]
 
 
@@ -167,20 +167,29 @@ def test_auto_says_what_it_takes_and_why(ring: MixedRing) -> None:
     [
         (
             {"engine": "clusterip"},
-            f"engine: 'clusterip': this kernel, {RELEASE}, has no CLUSTERIP: it is gone since Linux 6.3; use"
+            f"engine: 'clusterip': the kernel {RELEASE} has no CLUSTERIP target, which Linux 6.3 removed; use"
             " engine=nftables with hash_as=clusterip",
         ),
-        ({"engine": "clusterip", "total_nodes": 17}, "total_nodes: 17: clusterip knows 16 at most: use nftables"),
-        ({"engine": "xt_cluster", "total_nodes": 33}, "total_nodes: 33: xt_cluster knows 32 at most: use nftables"),
-        ({"engine": "xt_cluster", "hash_as": "clusterip"}, "hash_as: 'clusterip': xt_cluster hashes as itself only"),
-        ({"engine": "clusterip", "hash_as": "nftables"}, "hash_as: 'nftables': clusterip hashes as itself only"),
+        (
+            {"engine": "clusterip", "total_nodes": 17},
+            "total_nodes: 17: clusterip supports 16 at most; use fewer, or engine=nftables",
+        ),
+        (
+            {"engine": "xt_cluster", "total_nodes": 33},
+            "total_nodes: 33: xt_cluster supports 32 at most; use fewer, or engine=nftables",
+        ),
+        (
+            {"engine": "xt_cluster", "hash_as": "clusterip"},
+            "hash_as: 'clusterip': xt_cluster computes its own hash only",
+        ),
+        ({"engine": "clusterip", "hash_as": "nftables"}, "hash_as: 'nftables': clusterip computes its own hash only"),
         (
             {"engine": "xt_cluster", "address": "2001:db8::10"},
-            "engine: 'xt_cluster': knows IPv4 only, not clients of 2001:db8::10: use nftables",
+            "engine: 'xt_cluster': hashes IPv4 addresses only, and the service address is 2001:db8::10; use nftables",
         ),
         (
             {"engine": "xt_cluster", "hashmode": "sourceip-sourceport", "force": True},
-            "hashmode: 'sourceip-sourceport': xt_cluster hashes addresses only: use sourceip",
+            "hashmode: 'sourceip-sourceport': xt_cluster hashes addresses only; use sourceip",
         ),
         (
             {
@@ -189,7 +198,8 @@ def test_auto_says_what_it_takes_and_why(ring: MixedRing) -> None:
                 "bridge": "br0",
                 "nodes": [{"netns": "x", "mac": "02:00:00:00:00:01", "local_nodes": [1]}],
             },
-            "distribution: 'steer': with xt_cluster each node decides by itself: use flood, or engine=nftables",
+            "distribution: 'steer': with xt_cluster each member decides by itself; use distribution=flood, or"
+            " engine=nftables",
         ),
     ],
 )

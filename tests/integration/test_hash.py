@@ -15,8 +15,10 @@ import typing as t
 import pytest
 
 from ansible_collections.clustered.openvpn.plugins.module_utils._cluster import hashing
-from ansible_collections.clustered.openvpn.plugins.module_utils._cluster.cluster import Cluster, Node, Service
-from ansible_collections.clustered.openvpn.plugins.module_utils._cluster.engines import nftables
+from ansible_collections.clustered.openvpn.plugins.module_utils._cluster.cluster import Cluster, Member, Service
+from ansible_collections.clustered.openvpn.plugins.module_utils._cluster.engines import nft_host
+from ansible_collections.clustered.openvpn.plugins.module_utils._cluster.engines.nftables import Nftables
+from ansible_collections.clustered.openvpn.plugins.module_utils._cluster.uplinks.registry import uplink_of
 from ansible_collections.clustered.openvpn.plugins.module_utils._kernel import ruleset
 
 from .packets import TCP, UDP, flow_of, frame, icmp_error, packet_socket
@@ -44,7 +46,7 @@ def random_flows(version: int, seed: int) -> list[Flow]:
     return sorted(flows)
 
 
-def make_cluster(version: int, nodes: t.Iterable[Node], **changes: t.Any) -> Cluster:
+def make_cluster(version: int, members: t.Iterable[Member], **changes: t.Any) -> Cluster:
     """A cluster as the module makes it of its parameters."""
     values: dict[str, t.Any] = {
         "name": "t",
@@ -56,7 +58,7 @@ def make_cluster(version: int, nodes: t.Iterable[Node], **changes: t.Any) -> Clu
         "hashmode": "sourceip",
         "hash_init": random.randrange(2**32),
         "total_nodes": 256,
-        "nodes": tuple(nodes),
+        "members": tuple(members),
         "services": (Service("tcp", PORT), Service("udp", PORT)),
         "claims": "exact",
         "forward_ipv6": False,
@@ -97,7 +99,7 @@ def plug(world: World, host: str, short: str, mac: str) -> str:
 def send(sender: socket.socket, cluster: Cluster, protocol: int, flows: t.Iterable[Flow]) -> None:
     """The first packet of each flow."""
     for source, port in flows:
-        sender.send(frame(source, cluster.address, protocol, (port, PORT), cluster.routed_mac))
+        sender.send(frame(source, cluster.address, protocol, (port, PORT), uplink_of(cluster).unresolved_mac(cluster)))
 
 
 @pytest.mark.parametrize(
@@ -130,9 +132,9 @@ def test_filter_and_kernel_agree(
     client, host = host_between(world, uplink)
     sink = plug(world, host, "sink", "02:00:00:00:ff:ff")
     macs = {number: f"02:00:00:00:{number >> 8:02x}:{number & 255:02x}" for number in range(1, total + 1)}
-    nodes = [Node(f"n{number}", mac, "eth0", (number,)) for number, mac in macs.items()]
-    cluster = make_cluster(version, nodes, total_nodes=total, hashmode=hashmode, uplink=uplink, hash_as=hash_as)
-    load(host, nftables.host_tables(cluster, {}))
+    members = [Member(f"n{number}", mac, "eth0", (number,)) for number, mac in macs.items()]
+    cluster = make_cluster(version, members, total_nodes=total, hashmode=hashmode, uplink=uplink, hash_as=hash_as)
+    load(host, nft_host.host_tables(cluster, {}))
     flows = random_flows(version, total)
     seen: dict[Flow, str] = {}
     kind = 0x0800 if version == 4 else 0x86DD
@@ -165,15 +167,15 @@ def test_an_icmp_error_goes_where_the_flow_goes_that_it_is_about(
     client, host = host_between(world, uplink)
     sink = plug(world, host, "sink", "02:00:00:00:ff:ff")
     macs = {number: f"02:00:00:00:00:{number:02x}" for number in range(1, 17)}
-    nodes = [Node(f"n{number}", mac, "eth0", (number,)) for number, mac in macs.items()]
-    cluster = make_cluster(4, nodes, total_nodes=16, hashmode=hashmode, uplink=uplink, hash_as=hash_as)
-    load(host, nftables.host_tables(cluster, {}))
+    members = [Member(f"n{number}", mac, "eth0", (number,)) for number, mac in macs.items()]
+    cluster = make_cluster(4, members, total_nodes=16, hashmode=hashmode, uplink=uplink, hash_as=hash_as)
+    load(host, nft_host.host_tables(cluster, {}))
     seed, ports = cluster.hash_init, MODES.index(hashmode)
     with packet_socket(client, 0) as sender, packet_socket(sink, 0x0800) as receiver:
         receiver.settimeout(3)
         for i, (address, port) in enumerate(random_flows(4, 1)[:200]):
             ours = frame(cluster.address, address, (UDP, TCP)[i % 2], (PORT, port))
-            sender.send(icmp_error("192.0.2.1", ours, cluster.routed_mac))
+            sender.send(icmp_error("192.0.2.1", ours, uplink_of(cluster).unresolved_mac(cluster)))
             number = hashing.bucket(address, 16, seed, (port, PORT)[:ports], hash_as)
             assert receiver.recv(2048)[:6].hex(":") == macs[number]
 
@@ -186,29 +188,29 @@ def test_each_flow_is_taken_by_the_member_that_the_filter_predicts(
 ) -> None:
     """Four members with the address on loopback: who gets the datagram is who the filter says, and nobody else."""
     client, host = host_between(world, uplink)
-    nodes = []
+    members = []
     for i in range(4):
         mac = f"02:00:00:00:00:{i + 1:02x}"
         netns = plug(world, host, f"m{i}", mac)
-        nodes.append(Node(netns, mac, "eth0", tuple(range(i + 1, 257, 4))))
+        members.append(Member(netns, mac, "eth0", tuple(range(i + 1, 257, 4))))
         sh(
             f"ip -n {netns} addr add {ADDRESS[version]} dev lo; for f in all eth0; do"
             f" sysctl -qw net.ipv4.conf.$f.rp_filter=0; done",
             netns,
         )
-    cluster = make_cluster(version, nodes, distribution=distribution, uplink=uplink, hash_as=hash_as)
-    load(host, nftables.host_tables(cluster, {}))
-    for node in nodes:
-        load(node.netns, nftables.member_tables(cluster, node, {}))
+    cluster = make_cluster(version, members, distribution=distribution, uplink=uplink, hash_as=hash_as)
+    load(host, nft_host.host_tables(cluster, {}))
+    for member in members:
+        load(member.netns, Nftables().member_tables(cluster, member, {}))
     flows = random_flows(version, 4)
     taken: dict[Flow, list[str]] = {flow: [] for flow in flows}
     family = socket.AF_INET if version == 4 else socket.AF_INET6
     receivers: dict[socket.socket, str] = {}
-    for node in nodes:
-        with within(node.netns):
+    for member in members:
+        with within(member.netns):
             made = socket.socket(family, socket.SOCK_DGRAM)
             made.bind((ADDRESS[version], PORT))
-        receivers[made] = node.netns
+        receivers[made] = member.netns
     with packet_socket(client, 0) as sender:
         for start in range(0, COUNT, BATCH):
             send(sender, cluster, UDP, flows[start : start + BATCH])
@@ -222,7 +224,7 @@ def test_each_flow_is_taken_by_the_member_that_the_filter_predicts(
                     awaited -= 1
     for receiver in receivers:
         receiver.close()
-    owner = {number: node.netns for node in nodes for number in node.local_nodes or ()}
+    owner = {number: member.netns for member in members for number in member.buckets or ()}
     assert taken == {f: [owner[hashing.bucket(f[0], 256, cluster.hash_init, (), hash_as)]] for f in flows}
-    counts = [list(taken.values()).count([node.netns]) for node in nodes]
+    counts = [list(taken.values()).count([member.netns]) for member in members]
     print(f"{uplink} {distribution}, IPv{version}, four members: max/mean {max(counts) * 4 / COUNT:.2f}")

@@ -15,11 +15,13 @@ import typing as t
 
 from .. import _params as p
 from . import buckets, conflicts, health_check
-from .cluster import cluster_from, cluster_name, default_clustermac, hash_parameters, highest, own_hash
+from .cluster import cluster_name, default_clustermac, hash_parameters, highest
 from .conflicts import Addresses, Networks
 from .engines import choice
+from .engines.registry import own_hash
 from .lan import PREFIX, Lan, lan
 from .members import Data, _instances, _members, _pools, _service_addresses, _services, _slices, member_mac
+from .parameters import cluster_from
 from .retired import retired
 
 # A member routes, answers ARP just for the address that is on the interface asked, never asks with the service address

@@ -15,7 +15,7 @@ import typing as t
 from dataclasses import dataclass
 
 from .._cluster import cluster as _cluster
-from .._cluster.engines import nftables
+from .._cluster.engines import nft_names
 from .._cluster.reconnect import Hashing
 from .._openvpn.instance import Instance
 from . import claims as _claims
@@ -53,7 +53,7 @@ def failover_from(manifest: t.Mapping[str, t.Any]) -> Failover:
     local = cluster["uplink"] == "local"
     # A bridged cluster looks up twice: what comes from the LAN and from members, and what the host itself sends.
     families = ("netdev", "bridge") if cluster["uplink"] == "bridged" else ("netdev",)
-    kind = f"set {nftables.OWNED}" if local else f"map {nftables.OWNER}"
+    kind = f"set {nft_names.OWNED}" if local else f"map {nft_names.OWNER}"
     versions = [ipaddress.ip_address(one["address"]).version for one in manifest["addresses"]]
     members = manifest["members"]
     claims = _claims.Claims(

@@ -110,8 +110,8 @@ def test_owners_of_four_buckets(weights, previous, expected):
     [
         ({}, 4, "members: {}: at least one member needs a weight above 0"),
         ({"a": 0}, 4, "members: {'a': 0}: at least one member needs a weight above 0"),
-        ({"a": 1, "b": -2}, 4, "members[b].weight: -2: a weight is 0 or more"),
-        ({"a": 1, "b": 1, "c": 0}, 1, "total_nodes: 1: there must be as many buckets as members at least (2)"),
+        ({"a": 1, "b": -2}, 4, "members[b].weight: -2: a weight is 0 or more; 0 drains"),
+        ({"a": 1, "b": 1, "c": 0}, 1, "total_nodes: 1: fewer buckets than members; use at least 2"),
     ],
 )
 def test_refused(weights, total, message):
