@@ -94,7 +94,7 @@ def owners_of(cluster: Cluster, listings: Listings, state: IptablesState = _NO_I
     }
     candidates = list(by_members.values())
     candidates.insert(0 if cluster.distribution == STEER else 1, by_map)
-    own = candidates[0] if engine_of(cluster).steers else by_members[cluster.engine]
+    own = candidates[0] if engine_of(cluster).elements else by_members[cluster.engine]
     return next((owners for owners in (own, *candidates) if any(owners.values())), own)
 
 

@@ -38,6 +38,14 @@ def refuse(cluster: Cluster) -> None:
         raise objection
 
 
+def refuse_failover(engine: str) -> None:
+    """Refuse an engine that cannot move buckets as keepalived decides. Raises ParameterError."""
+    able = [name for name, one in ENGINES.items() if one.elements]
+    if engine not in able:
+        remedy = f"with failover, keepalived assigns buckets to hosts; use engine={' or '.join(able)}"
+        raise p.ParameterError("engine", engine, remedy)
+
+
 def probes_kernel(cluster: Cluster) -> bool:
     """Whether C(choose) needs the abilities of the kernel."""
     return cluster.engine == AUTO or engine_of(cluster).probes_kernel

@@ -42,7 +42,7 @@ class Engine(t.Protocol):
 
     name: str  # the value of C(engine)
     hash_as: str  # the hash that it computes, unless C(hash_as) names another
-    steers: bool = False  # whether the host can look up the owner for its members (C(distribution: steer))
+    elements: bool = False  # whether buckets are elements of nftables maps and sets: for steering, and for failover
     probes_kernel: bool = True  # whether to check the kernel first; False if the error of its tool is clear enough
 
     def limit(self, cluster: Cluster) -> p.ParameterError | None:

@@ -29,7 +29,7 @@ class Nftables(Engine):
     """Hooks of the families netdev and bridge."""
 
     name = hash_as = "nftables"
-    steers = True
+    elements = True
     probes_kernel = False  # nft itself names the family that the kernel does not have
 
     def limit(self, cluster: Cluster) -> p.ParameterError | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import typing as t
 
+from ... import _params as p
 from .. import hashing
 from ..cluster import Cluster
 from .clusterip import Clusterip
@@ -25,8 +26,12 @@ def engine_of(cluster: Cluster) -> Engine:
 
 
 def own_hash(engine: str) -> str:
-    """The value of C(hash_as) for an engine if the user gives none; C(engine) may be C(auto)."""
-    return hashing.DEFAULT if engine == AUTO else ENGINES[engine].hash_as
+    """The value of C(hash_as) for an engine if the user gives none; C(engine) may be C(auto). Raises ParameterError."""
+    if engine == AUTO:
+        return hashing.DEFAULT
+    if engine not in ENGINES:
+        raise p.ParameterError("engine", engine, f"no such engine; use one of {', '.join([AUTO, *ENGINES])}")
+    return ENGINES[engine].hash_as
 
 
 def needs_announcement(cluster: Cluster) -> bool:

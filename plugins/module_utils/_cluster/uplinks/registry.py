@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import typing as t
 
+from ... import _params as p
 from ..cluster import Cluster
 from .bridged import Bridged
 from .local import Local
@@ -15,6 +16,13 @@ from .routed import Routed
 from .uplink import Uplink
 
 UPLINKS: t.Mapping[str, Uplink] = {uplink.name: uplink for uplink in (Routed(), Bridged(), Local())}
+
+
+def uplink_named(name: str) -> Uplink:
+    """The uplink with this name. Raises ParameterError."""
+    if name not in UPLINKS:
+        raise p.ParameterError("uplink", name, f"no such uplink; use one of {', '.join(UPLINKS)}")
+    return UPLINKS[name]
 
 
 def uplink_of(cluster: Cluster) -> Uplink:

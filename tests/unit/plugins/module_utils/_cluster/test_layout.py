@@ -246,7 +246,10 @@ def test_macs_are_stable_unicast_and_differ_by_cluster_and_member():
             {"engine": "clusterip", "total_nodes": 16},
             "distribution: 'steer': with clusterip each member decides by itself",
         ),
-        ({"engine": "xt_cluster", "failover": FAILOVER}, "engine: 'xt_cluster': where keepalived decides"),
+        (
+            {"engine": "xt_cluster", "failover": FAILOVER},
+            "engine: 'xt_cluster': with failover, keepalived assigns buckets to hosts",
+        ),
         ({"failover": {**FAILOVER, "command": "true"}}, "check_command: 'true': give a list"),
         ({"hash_as": "clusterip", "ipv6_address": "2001:db8::10"}, "hash_as: 'clusterip': hashes IPv4 addresses only"),
     ],
