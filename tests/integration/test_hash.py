@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Does the filter hash as the kernel does? Real packets from thousands of addresses through the engine's rules."""
+"""Compare the filter bucket with the kernel: packets from thousands of addresses through the rules of nftables."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Flow = tuple[str, int]
 
 
 def random_flows(version: int, seed: int) -> list[Flow]:
-    """Source addresses and ports, all different; none that a host would take for a martian."""
+    """Distinct source addresses and ports, without those that the kernel drops as martians."""
     rng = random.Random(seed)
     flows: set[Flow] = set()
     while len(flows) < COUNT:
@@ -47,7 +47,7 @@ def random_flows(version: int, seed: int) -> list[Flow]:
 
 
 def make_cluster(version: int, members: t.Iterable[Member], **changes: t.Any) -> Cluster:
-    """A cluster as the module makes it of its parameters."""
+    """A cluster, as parsed from the options of the module."""
     values: dict[str, t.Any] = {
         "name": "t",
         "address": ADDRESS[version],
@@ -68,13 +68,13 @@ def make_cluster(version: int, members: t.Iterable[Member], **changes: t.Any) ->
 
 
 def load(netns: str, tables: t.Iterable[ruleset.Table]) -> None:
-    """The engine's lines, in one transaction."""
+    """Load tables in one transaction."""
     lines = [line for table in tables for line in ruleset.plan_table(table, None)]
     sh("nft -f - <<'EOF'\n" + "\n".join(lines) + "\nEOF", netns)
 
 
 def host_between(world: World, uplink: str) -> tuple[str, str]:
-    """A client on the NIC of a host with a bridge, of which the NIC is a port or is not: (client, host)."""
+    """A client and a host with a NIC and a bridge; with uplink=bridged the NIC is a port. Returns (client, host)."""
     client, host = world.netns("client"), world.netns("host")
     sh(
         f"ip -n {host} link add nic0 type veth peer name eth0 netns {client} && ip -n {host} link set nic0 up"
@@ -86,7 +86,7 @@ def host_between(world: World, uplink: str) -> tuple[str, str]:
 
 
 def plug(world: World, host: str, short: str, mac: str) -> str:
-    """A namespace on the host's bridge."""
+    """Connect a new namespace to the host's bridge."""
     netns = world.netns(short)
     sh(
         f"ip -n {host} link add p-{short} type veth peer name eth0 address {mac} netns {netns}"
@@ -97,7 +97,7 @@ def plug(world: World, host: str, short: str, mac: str) -> str:
 
 
 def send(sender: socket.socket, cluster: Cluster, protocol: int, flows: t.Iterable[Flow]) -> None:
-    """The first packet of each flow."""
+    """Send the first packet of each flow."""
     for source, port in flows:
         sender.send(frame(source, cluster.address, protocol, (port, PORT), uplink_of(cluster).unresolved_mac(cluster)))
 
@@ -128,7 +128,7 @@ def send(sender: socket.socket, cluster: Cluster, protocol: int, flows: t.Iterab
 def test_filter_and_kernel_agree(
     world: World, uplink: str, version: int, protocol: int, hashmode: str, total: int, hash_as: str
 ) -> None:
-    """Steered: a MAC address for each bucket, so the frame itself says which one the kernel chose."""
+    """With steer, each bucket has an owner of its own, so the destination MAC address of a frame shows its bucket."""
     client, host = host_between(world, uplink)
     sink = plug(world, host, "sink", "02:00:00:00:ff:ff")
     macs = {number: f"02:00:00:00:{number >> 8:02x}:{number & 255:02x}" for number in range(1, total + 1)}
@@ -147,7 +147,7 @@ def test_filter_and_kernel_agree(
             while awaited:
                 data = receiver.recv(2048)
                 flow = flow_of(data[14:])
-                if flow in awaited:  # the kernel itself speaks IPv6 now and then
+                if flow in awaited:  # the kernel sends IPv6 packets of its own
                     awaited.discard(flow)
                     seen[flow] = data[:6].hex(":")
     seed, ports = cluster.hash_init, MODES.index(hashmode)
@@ -186,7 +186,7 @@ def test_an_icmp_error_goes_where_the_flow_goes_that_it_is_about(
 def test_each_flow_is_taken_by_the_member_that_the_filter_predicts(
     world: World, uplink: str, distribution: str, version: int, hash_as: str
 ) -> None:
-    """Four members with the address on loopback: who gets the datagram is who the filter says, and nobody else."""
+    """Four members have the address on the loopback. Only the member that the filter predicts gets the datagram."""
     client, host = host_between(world, uplink)
     members = []
     for i in range(4):

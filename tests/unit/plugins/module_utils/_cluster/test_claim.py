@@ -30,7 +30,7 @@ def host():
 
 
 def converge(model, cluster, present=True, elsewhere=None):
-    """The steps, once they are taken; after them there are none left."""
+    """Apply the planned steps, and check that none are left; returns them."""
     steps = claim.plan(cluster, present, model.views, model.listings, elsewhere)
     model.apply(steps)
     assert [s.text for s in claim.plan(cluster, present, model.views, model.listings, elsewhere)] == []
@@ -41,7 +41,7 @@ def test_the_hosts_sysctls_are_remembered_and_are_again_what_they_were():
     model = host()
     before = dict(model.views[""].sysctls)
     forwarding, nic = "net/ipv4/conf/br-vpn/forwarding", "net/ipv4/conf/nic/forwarding"
-    model.apply([step("sysctl", key=nic, value="1")])  # somebody wants it, too
+    model.apply([step("sysctl", key=nic, value="1")])  # another program has set it
     converge(model, a_cluster())
     assert model.views[""].sysctls[forwarding] == "1"
     assert nft_listing.sysctls_in(model.listings["", "netdev", TABLE])[forwarding] == "7"

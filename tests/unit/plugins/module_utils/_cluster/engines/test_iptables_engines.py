@@ -45,7 +45,7 @@ def lines_of(steps):
 
 
 def saved(steps, tool, nodes=None):
-    """What a namespace holds after the last of the steps that make a table."""
+    """The rules of a namespace after the last iptables step."""
     made = [step.args["lines"] for step in steps if step.op == "iptables"][-1]
     return Saved(
         {tool: [line.replace("-I INPUT 1 ", "-A INPUT ").replace("-I OUTPUT 1 ", "-A OUTPUT ") for line in made]}, nodes
@@ -109,7 +109,7 @@ def test_xt_cluster_has_a_rule_for_each_bucket_and_keeps_those_that_stay():
 
 
 def _printed(steps):
-    """What iptables-save would say after these lines."""
+    """The output of iptables-save after these lines."""
     return [line.replace("-I INPUT 1 ", "-A INPUT ").replace("-I OUTPUT 1 ", "-A OUTPUT ") for line in lines_of(steps)]
 
 

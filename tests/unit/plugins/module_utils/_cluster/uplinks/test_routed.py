@@ -67,7 +67,7 @@ def test_what_is_taken_back_is_gone():
     [
         (step("proxy_del", dev="nic", address="192.0.2.10"), ["ip neigh add proxy 192.0.2.10 dev nic"]),
         (step("route_del", **ROUTE), ["ip route replace 192.0.2.10/32 dev br-vpn proto 196"]),
-        # Of somebody else: another protocol number.
+        # A route of another program: another protocol number.
         (step("route_replace", **{**ROUTE, "src": None, "dst": "192.0.2.11/32", "proto": "static"}), []),
         (
             step("sysctl", key="net/ipv4/neigh/nic/proxy_delay", value="80"),
