@@ -13,12 +13,12 @@ from .. import _params as p
 from . import hashing
 from .cluster import HOST, STEER, Cluster, Member, Service, cluster_name, default_clustermac, hash_parameters
 from .engines.registry import own_hash
-from .uplinks.registry import UPLINKS
+from .uplinks.registry import uplink_named
 
 
 def cluster_from(params: t.Mapping[str, t.Any]) -> Cluster:
     """Validate and normalise the module's options, and C(state). Raises ParameterError."""
-    host_is_member = UPLINKS[params["uplink"]].host_is_member
+    host_is_member = uplink_named(params["uplink"]).host_is_member
     address = p.service_address("address", params["address"])
     interface = p.interface_name("interface", params["interface"])
     total, seed = hash_parameters(params)
@@ -73,7 +73,11 @@ def _hashmode(params: t.Mapping[str, t.Any], services: tuple[Service, ...]) -> s
 
 
 def _hash_as(params: t.Mapping[str, t.Any], address: str) -> str:
-    kind = hashing.HASHES[params["hash_as"] or own_hash(params["engine"])]
+    own = own_hash(params["engine"])
+    kind = hashing.HASHES.get(params["hash_as"] or own)
+    if kind is None:
+        remedy = f"no such hash; use one of {', '.join(hashing.HASHES)}"
+        raise p.ParameterError("hash_as", params["hash_as"], remedy)
     if not kind.ipv6 and ipaddress.ip_address(address).version == 6:
         parameter = "hash_as" if params["hash_as"] else "engine"
         remedy = f"hashes IPv4 addresses only, and the service address is {address}; use {hashing.DEFAULT}"
@@ -94,7 +98,7 @@ def _members(
 ) -> tuple[Member, ...]:
     """The members; C(host_interface): the NIC of a host that is the only member itself."""
     if host_interface and len(items) != 1:
-        remedy = "with uplink=local the host itself is the only member; list exactly one node"
+        remedy = "the host itself is the only member; list exactly one node"
         raise p.ParameterError("nodes", [dict(item) for item in items], remedy)
     members = []
     owner: dict[int, str] = {}
@@ -128,7 +132,7 @@ def _members(
 def _host(where: str, item: t.Mapping[str, t.Any]) -> tuple[str, str]:
     for key in ("netns", "mac"):
         if item.get(key):
-            remedy = "with uplink=local the host itself is the member; remove this option"
+            remedy = "the host itself is the member; remove this option"
             raise p.ParameterError(f"{where}.{key}", item[key], remedy)
     return HOST, HOST
 

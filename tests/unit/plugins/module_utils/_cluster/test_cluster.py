@@ -57,6 +57,9 @@ def test_who_claims_nothing_need_not_name_buckets(claims, state):
         ({"address": "2001:db8::/64"}, "address: '2001:db8::/64': write an address"),
         ({"interface": "a" * 16}, "interface: 'aaaaaaaaaaaaaaaa': an interface name has"),
         ({"bridge": "a/b"}, "bridge: 'a/b': an interface name has no"),
+        ({"uplink": "vlan"}, "uplink: 'vlan': no such uplink; use one of routed, bridged, local"),
+        ({"engine": "ebpf"}, "engine: 'ebpf': no such engine; use one of auto, nftables, xt_cluster, clusterip"),
+        ({"hash_as": "md5"}, "hash_as: 'md5': no such hash; use one of nftables, xt_cluster, clusterip"),
         ({"address": "2001:db8::10", "hash_as": "clusterip"}, "hash_as: 'clusterip': hashes IPv4 addresses only"),
         (
             {"hash_as": "xt_cluster", "hashmode": "sourceip-sourceport", "force": True},
