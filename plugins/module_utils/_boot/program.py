@@ -20,7 +20,7 @@ from .._bundle import bundle as _bundle
 from .._bundle import layout, reconcile
 from .._bundle import plan as _plan
 from .._bundle import watch as _watch
-from .._cluster import cluster
+from .._cluster import cluster, parameters
 from .._cluster import reconcile as _reconcile
 from .._kernel import kernel as _kernel
 from .._kernel import steps as _steps
@@ -74,7 +74,7 @@ def parts_of(manifest: Manifest, present: bool) -> list[Part]:
     for address in manifest["addresses"]:
         claim = {**CLUSTERIP, **manifest["cluster"], **address, **state}
         claim.update(name=manifest["name"], nodes=manifest["nodes"], claims=manifest["claims"])
-        parts.append((_reconcile.clusterip, cluster.cluster_from(claim)))
+        parts.append((_reconcile.clusterip, parameters.cluster_from(claim)))
     parts += [(reconcile.bundle, _bundle.bundle_from(bundle)) for bundle in manifest.get("bundles", [])]
     return parts if present else parts[::-1]
 

@@ -41,7 +41,7 @@ def _differences(found: Findings) -> t.Iterator[str]:
     (first, one), *others = found.items()
     for host, mine in others:
         for key in ALIKE:
-            here, there = (hashing.kind(x[key]) if key == "hash_as" else x[key] for x in (mine, one))
+            here, there = (hashing.canonical(x[key]) if key == "hash_as" else x[key] for x in (mine, one))
             if here != there:
                 said = f"{key} is {mine[key]!r}, on {first} {one[key]!r}"
                 yield f"{host}: {said}: packets fall into other buckets there"

@@ -15,8 +15,9 @@ import typing as t
 from dataclasses import dataclass
 
 from .._cluster import cluster as _cluster
-from .._cluster.engines import nftables
+from .._cluster.engines import nft_names
 from .._cluster.reconnect import Hashing
+from .._cluster.uplinks.registry import UPLINKS
 from .._openvpn.instance import Instance
 from . import claims as _claims
 
@@ -50,10 +51,11 @@ def failover_from(manifest: t.Mapping[str, t.Any]) -> Failover:
     """A cluster's desired state on the host: the part about claims. Raises LookupError, TypeError, ValueError."""
     # What is about to end is to release what it has.
     cluster, check = manifest["cluster"], manifest["failover"] or manifest["retired"]["failover"]
-    local = cluster["uplink"] == "local"
-    # A bridged cluster looks up twice: what comes from the LAN and from members, and what the host itself sends.
-    families = ("netdev", "bridge") if cluster["uplink"] == "bridged" else ("netdev",)
-    kind = f"set {nftables.OWNED}" if local else f"map {nftables.OWNER}"
+    uplink = UPLINKS[cluster["uplink"]]
+    local = uplink.host_is_member
+    # A bridged cluster has two maps: for frames from the LAN and from members, and for those of the host itself.
+    families = dict.fromkeys(("netdev", uplink.family))
+    kind = f"set {nft_names.OWNED}" if local else f"map {nft_names.OWNER}"
     versions = [ipaddress.ip_address(one["address"]).version for one in manifest["addresses"]]
     members = manifest["members"]
     claims = _claims.Claims(

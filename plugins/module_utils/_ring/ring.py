@@ -15,6 +15,7 @@ import typing as t
 
 from .. import _params as p
 from .._cluster import cluster, hashing, health_check, lan
+from .._cluster.engines import registry
 from . import slots as _slots
 
 Data = dict[str, t.Any]
@@ -42,7 +43,7 @@ def ring(wanted: Wanted, previous: t.Iterable[t.Mapping[str, t.Any]] = ()) -> Da
     before = max(previous, key=lambda one: one.get("generation", 0), default={})
     known = before.get("hosts", {})
     told = {
-        host: {**mine, "hash_as": hashing.kind(cluster.own_hash(mine["hash_as"]))}
+        host: {**mine, "hash_as": hashing.canonical(registry.own_hash(mine["hash_as"]))}
         for host, mine in wanted.items()
         if mine and not mine.get("leaving")
     }

@@ -13,8 +13,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ansible_collections.clustered.openvpn.plugins.module_utils._boot import install, units
 from ansible_collections.clustered.openvpn.plugins.module_utils._boot import program as _program
-from ansible_collections.clustered.openvpn.plugins.module_utils._cluster import cluster as _cluster
-from ansible_collections.clustered.openvpn.plugins.module_utils._cluster import reconcile
+from ansible_collections.clustered.openvpn.plugins.module_utils._cluster import parameters, reconcile
 from ansible_collections.clustered.openvpn.plugins.module_utils._cluster.layout import layout
 from ansible_collections.clustered.openvpn.plugins.module_utils._topology import bridges
 from ansible_collections.clustered.openvpn.plugins.module_utils._topology import reconcile as _reconcile
@@ -58,7 +57,7 @@ def test_a_boot_wants_what_the_modules_were_given():
     assert parts[2][1] == bridges.bridges_from(validated(bridge, bridges=manifest["bridges"])["bridges"])
     for (_plan, cluster), one in zip(parts[3:], manifest["addresses"]):
         given = {**manifest["cluster"], **one, "name": "vpn", "nodes": manifest["nodes"]}
-        assert cluster == _cluster.cluster_from(validated(clusterip, **given))
+        assert cluster == parameters.cluster_from(validated(clusterip, **given))
     assert [c.address for _plan, c in parts[3:]] == ["192.0.2.10", "2001:db8::10"]
     assert [plan for plan, _wanted in _program.parts_of(manifest, False)] == [plan for plan, _w in parts[::-1]]
 
