@@ -152,7 +152,7 @@ def test_a_namespace_made_again_is_repaired_by_reload(cluster: Cluster) -> None:
     for server in cluster.layout()["servers"]:
         wait_until(lambda s=server: is_at_home(cluster, s), 10, f"{server['name']} to be in its namespace")
         wait_until(lambda s=server: cluster.is_ready(s["name"]), 10, f"{server['name']} to be ready")
-    assert cluster.run("clustered-openvpn check vpn") == "As it should be."
+    assert cluster.run("clustered-openvpn check vpn") == "No changes needed."
     cluster.wait_until_served_as_predicted(20)
     assert not differences_at_last(lambda: before, cluster.state)
     assert refused_to_start(cluster) == []
