@@ -36,7 +36,7 @@ Files = dict[str, InstalledFile]  # by path
 
 
 def sources() -> Files:
-    """The program and the files of this collection that it imports, from whatever depth of packages."""
+    """The program and the files of this collection that it imports, at any depth of packages."""
     prefix = _program.__name__.rpartition("._boot.")[0] + "."
     files = {PROGRAM: InstalledFile(PROGRAM_TEXT, 0o755)}
     for name, module in sorted(sys.modules.items()):
