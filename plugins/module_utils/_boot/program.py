@@ -198,12 +198,13 @@ def main(args: t.Sequence[str]) -> int:
     """Run the program; its exit status."""
     parser = argparse.ArgumentParser(
         prog="clustered-openvpn",
-        description="Apply, check or remove the desired state of a cluster or bundle. Prints each step."
-        f" The desired state is {paths.desired_state('NAME')}.",
+        formatter_class=argparse.RawTextHelpFormatter,
+        description="Apply, check or remove the desired state of a cluster or bundle. Prints each step.\n"
+        f"The desired state is {paths.desired_state('NAME')}.",
     )
     verbs = {"start": start, "stop": stop, "check": check, "watch": watch, "claims": claims, "release": release}
     helps = [f"{verb}: {function.__doc__}" for verb, function in verbs.items()]  # one line each
-    parser.add_argument("verb", choices=verbs, help=" ".join(helps))
+    parser.add_argument("verb", choices=verbs, help="\n".join(helps))
     parser.add_argument("name", metavar="NAME", help="the name of the cluster or bundle")
     given = parser.parse_args(args)
     try:
