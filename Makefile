@@ -21,7 +21,7 @@ at_once = --numprocesses $(1) --dist loadfile --no-loadscope-reorder
 site_tests := $(wildcard $(addprefix tests/integration/test_,site*.py bundle*.py legacy*.py many_hosts.py engines.py killed.py))
 # antsibull leaves a log in the home directory.
 at_home := HOME=$(CURDIR)/.cache/home
-lints := lint-ansible lint-yaml lint-python lint-types lint-shell lint-docs lint-changelog
+lints := lint-ansible lint-yaml lint-python lint-types lint-shell lint-docs lint-roles lint-changelog
 targets := help demo demo-bundle test lint unit sanity integration site lab soak molecule explore build bench format setup clean
 
 .PHONY: $(targets) $(lints) demo-test
@@ -114,6 +114,10 @@ lint-shell: setup
 
 lint-docs: setup
 	$(at_home) antsibull-docs lint-collection-docs --plugin-docs --disallow-unknown-collection-refs .
+
+# Tables of variables in the roles' READMEs.
+lint-roles: setup
+	tools/role_readme --check
 
 lint-changelog: setup
 	$(at_home) antsibull-changelog lint
