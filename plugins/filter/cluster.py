@@ -14,31 +14,30 @@ from ..module_utils._cluster import buckets as _buckets
 from ..module_utils._cluster import cluster, hashing, layout, request
 from ..module_utils._ring import audit, ring
 from ..module_utils._state import files
-from ..module_utils._state.cluster import Settings
 
 
 def bucket(
     address: str,
-    total_nodes: int = Settings.total_nodes,
-    hash_init: int = 0,
+    total_nodes: int = hashing.TOTAL_NODES,
+    hash_init: int = hashing.HASH_INIT,
     ports: t.Sequence[int] = (),
-    hash_as: str = Settings.engine,
+    hash_as: str = hashing.DEFAULT,
 ) -> int:
     """The bucket that a client's address falls into, 1 to total_nodes."""
     if total_nodes < 1:
         raise AnsibleFilterError(f"total_nodes: {total_nodes!r}: there is one bucket at least")
-    if hash_as not in hashing.ENGINES:
-        raise AnsibleFilterError(f"hash_as: {hash_as!r}: the engines are {', '.join(hashing.ENGINES)}")
+    if hash_as not in hashing.HASHES:
+        raise AnsibleFilterError(f"hash_as: {hash_as!r}: the engines are {', '.join(hashing.HASHES)}")
     return _called(hashing.bucket, address, total_nodes, hash_init, tuple(ports), hash_as)
 
 
 def bucket_member(
     address: str,
     owners: t.Mapping[str, t.Iterable[int]],
-    total_nodes: int = Settings.total_nodes,
-    hash_init: int = 0,
+    total_nodes: int = hashing.TOTAL_NODES,
+    hash_init: int = hashing.HASH_INIT,
     ports: t.Sequence[int] = (),
-    hash_as: str = Settings.engine,
+    hash_as: str = hashing.DEFAULT,
 ) -> str | None:
     """The member that owns a client's bucket, or None."""
     number = bucket(address, total_nodes, hash_init, ports, hash_as)
@@ -47,7 +46,7 @@ def bucket_member(
 
 def bucket_owners(
     members: t.Sequence[t.Mapping[str, t.Any]],
-    total_nodes: int = Settings.total_nodes,
+    total_nodes: int = hashing.TOTAL_NODES,
     previous: t.Mapping[str, t.Iterable[int]] | None = None,
 ) -> dict[str, list[int]]:
     """Member -> its buckets. As few as possible move away from their previous owners."""

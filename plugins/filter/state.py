@@ -28,7 +28,9 @@ def stored_ring(result: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
 def state_text(state: t.Mapping[str, t.Any], finished: bool = False) -> str:
     """A layout or a ring -> the content of its file."""
     try:
-        checked: files.Stored = files.ring_of(state) if "generation" in state else files.state_of(state)
+        # Each run derives the settings of keepalived from the ring.
+        stored = {name: value for name, value in state.items() if name != "vrrp"}
+        checked: files.Stored = files.ring_of(stored) if "generation" in stored else files.state_of(stored)
         return files.text(files.finished(checked) if finished else checked)
     except ValueError as exc:
         raise AnsibleFilterError(str(exc)) from exc

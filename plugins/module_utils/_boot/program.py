@@ -4,8 +4,8 @@
 
 """The program C(clustered-openvpn): applies the desired state of a cluster or bundle to the kernel, without Ansible.
 
-A unit of systemd runs it at boot, before the instances start; by hand it repairs drift. It takes the same steps as the
-modules, and runs on the Python of the distribution.
+systemd runs it at boot, before the instances start; administrators run it to check and to repair. It takes the same
+steps as the modules, and runs on the Python of the distribution.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .._bundle import bundle as _bundle
 from .._bundle import layout, reconcile
 from .._bundle import plan as _plan
 from .._bundle import watch as _watch
-from .._cluster import cluster
+from .._cluster import cluster, parameters
 from .._cluster import reconcile as _reconcile
 from .._kernel import kernel as _kernel
 from .._kernel import steps as _steps
@@ -27,7 +27,7 @@ from .._openvpn import supervisor
 from .._openvpn.instance import Instance
 from .._openvpn.supervisor_systemd import SystemdSupervisor
 from .._params import ParameterError
-from .._ring import failover, follower
+from .._ring import failover, follower, paths
 from .._state import files
 from .._state.cluster import ClusterState
 from .._state.files import State, StateError
@@ -36,18 +36,18 @@ from .._topology import bridges, namespaces, nic_move, veths
 from .._topology import nic as _nic
 from .._topology import reconcile as _topology_reconcile
 
-MANIFESTS = files.DIRECTORY
+MANIFESTS = paths.CONFIGURATION
 DAMAGED = 78  # the exit status: EX_CONFIG of sysexits.h
 
 Part = tuple[t.Callable[..., _steps.Planned], t.Any]
 
 
 class RestoreError(Exception):
-    """The desired state cannot be applied. The message names the reason."""
+    """The desired state could not be applied. The message is for the administrator."""
 
 
 def read(path: str) -> State:
-    """The desired state. Raises StateError: reading it again would not help."""
+    """The desired state. Raises StateError: a retry would fail as well."""
     with open(path, "rb") as file:
         state = files.load(path, file.read())
     try:
@@ -74,12 +74,15 @@ def parts_of(state: State, present: bool) -> list[Part]:
         "state": "present" if present else "absent",
     }
     for address in state.addresses:
-        parts.append((_reconcile.clusterip, cluster.cluster_from({**common, **plain(address)})))
+        parts.append((_reconcile.clusterip, parameters.cluster_from({**common, **plain(address)})))
     return parts if present else parts[::-1]
 
 
 def converge(kernel: _kernel.Kernel, state: State, present: bool, dry: bool = False) -> t.Iterator[str]:
-    """Apply the state, or remove it: each step as it is taken, or as it would be if C(dry). Raises RestoreError."""
+    """Apply the desired state, or remove it (C(present) false). Yields the steps as they are taken.
+
+    dry: yield the steps without taking them. Raises RestoreError.
+    """
     for plan, wanted in parts_of(state, present):
         planned = plan(kernel, wanted, present)
         if planned.missing and not dry:
@@ -89,11 +92,11 @@ def converge(kernel: _kernel.Kernel, state: State, present: bool, dry: bool = Fa
             kernel.apply(planned.steps)
             left = plan(kernel, wanted, present).steps
             if left:
-                raise RestoreError("the kernel does not hold it; still to do: " + "; ".join(s.text for s in left))
+                raise RestoreError("the kernel did not keep all changes; missing: " + "; ".join(s.text for s in left))
 
 
 def move_nic(state: State, present: bool, dry: bool = False) -> t.Iterator[str]:
-    """Make the NIC a port of the bridge, or return its addresses and routes, if configured. Raises RestoreError."""
+    """Move the NIC's addresses and routes to the bridge, or back, if the role has done so. Raises RestoreError."""
     if not isinstance(state, ClusterState) or not state.take_interface:
         return
     nic, bridge = state.cluster.interface, state.cluster.bridge
@@ -102,41 +105,37 @@ def move_nic(state: State, present: bool, dry: bool = False) -> t.Iterator[str]:
     if move is None:
         return
     yield from move.commands
-    # No gateway is asked: at boot it need not be there yet.
+    # The gateway is not probed: at boot it may not be reachable yet.
     if not dry and (failure := nic_move.change(move)):
-        raise RestoreError(f"{failure}; everything was taken back")
+        raise RestoreError(f"{failure}; all changes were undone")
 
 
 def strays(state: State) -> list[str]:
-    """Units of running servers whose process is in a deleted namespace: the member's was recreated meanwhile."""
+    """Units of servers that run in a deleted namespace, since it has been recreated meanwhile."""
     if not isinstance(state, ClusterState) or not supervisor.has_systemd():
         return []
     instances = [Instance(name=server.name, netns=server.netns) for server in state.servers]
-    seen = SystemdSupervisor().observe(instances)
-    return [i.unit for i in instances if seen[i.name].pid and not seen[i.name].in_netns]
+    running = SystemdSupervisor().observe(instances)
+    return [i.unit for i in instances if running[i.name].pid and not running[i.name].in_netns]
 
 
 def claims(state: State) -> None:
-    """Follows keepalived: assigns buckets of elected slots to this host's members; releases all when it ends."""
+    """Assign the slots that keepalived gives to this host to its healthy members; release them when terminated."""
     follower.follow(failover.failover_from(state), state.name)
 
 
 def release(state: State) -> None:
-    """Releases all buckets of this host's members."""
+    """Release all buckets of this host."""
     follower.release(failover.failover_from(state), state.name)
 
 
-def _path(name: str) -> str:
-    return f"{MANIFESTS}/{name}.json"
-
-
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
 
 def unattached(kernel: _kernel.Kernel, state: State) -> list[str]:
-    """Units of tunnels whose device is missing: a process of theirs has lost its device and must be restarted."""
+    """Units of tunnels whose device is missing. A process that runs is attached to a deleted device."""
     if isinstance(state, ClusterState):
         return []
     bundle = _bundle.bundle_from(plain(state.bundle, complete=True))
@@ -144,62 +143,64 @@ def unattached(kernel: _kernel.Kernel, state: State) -> list[str]:
 
 
 def start(state: State) -> None:
-    """Applies the desired state, and restarts servers that lost their namespace or device."""
+    """Apply the desired state; then restart servers whose namespace or device was recreated."""
     for step in move_nic(state, True):
-        _say(step)
+        _print(step)
     with _kernel.Kernel() as kernel:
         lost = unattached(kernel, state)
         for step in converge(kernel, state, True):
-            _say(step)
+            _print(step)
     for unit in [*lost, *strays(state)]:
-        _say(f"systemctl try-restart {unit}")
+        _print(f"systemctl try-restart {unit}")
         supervisor.run(["systemctl", "try-restart", "--no-block", unit])
 
 
 def stop(state: State) -> None:
-    """Removes everything from the kernel."""
+    """Remove the cluster or bundle from the kernel."""
     with _kernel.Kernel() as kernel:
         for step in converge(kernel, state, False):
-            _say(step)
+            _print(step)
     for step in move_nic(state, False):
-        _say(step)
+        _print(step)
 
 
 def check(state: State) -> None:
-    """Prints the steps that C(start) would take, and fails if there are any."""
+    """Print the steps that start would take; exit with status 1 if there are any."""
     with _kernel.Kernel() as kernel:
         steps = [*move_nic(state, True, dry=True), *converge(kernel, state, True, dry=True)]
     steps += [f"systemctl try-restart {unit}" for unit in strays(state)]
-    _say("\n".join(steps) or "As it should be.")
+    _print("\n".join(steps) or "No changes needed.")
     if steps:
-        raise RestoreError("it has drifted: 'start' would do this")
+        raise RestoreError("the host differs from the desired state; 'start' would take the steps above")
 
 
 def watch(state: State) -> None:
-    """Keeps dead tunnels of a bundle out of the spread, until it is stopped."""
-    path = _path(state.name)
+    """Watch a bundle's tunnels, and remove dead ones from the spread, until terminated."""
+    path = f"{MANIFESTS}/{state.name}.json"
     while True:
         stamp = os.stat(path).st_mtime_ns
         state = read(path)
         if isinstance(state, ClusterState):
-            raise RestoreError("it is a cluster, not a bundle of tunnels: there is nothing to watch")
+            raise RestoreError("not a bundle; only bundles have tunnels to watch")
         bundle = _bundle.bundle_from(layout.draining(state))
-        _watch.watch(bundle, lambda: os.stat(path).st_mtime_ns != stamp, _say)  # noqa: B023 (it is called here only)
+        _watch.watch(bundle, lambda: os.stat(path).st_mtime_ns != stamp, _print)  # noqa: B023 (it is called here only)
 
 
 def main(args: t.Sequence[str]) -> int:
-    """The program's; its exit status."""
+    """Run the program; its exit status."""
     parser = argparse.ArgumentParser(
         prog="clustered-openvpn",
-        description=f"Applies the desired state in {MANIFESTS}/NAME.json. Prints the steps that it takes.",
+        formatter_class=argparse.RawTextHelpFormatter,
+        description="Apply, check or remove the desired state of a cluster or bundle. Prints each step.\n"
+        f"The desired state is {paths.desired_state('NAME')}.",
     )
     verbs = {"start": start, "stop": stop, "check": check, "watch": watch, "claims": claims, "release": release}
-    helps = [f"{verb}: {function.__doc__}" for verb, function in verbs.items()]
-    parser.add_argument("verb", choices=verbs, help=" ".join(helps))
+    helps = [f"{verb}: {function.__doc__}" for verb, function in verbs.items()]  # one line each
+    parser.add_argument("verb", choices=verbs, help="\n".join(helps))
     parser.add_argument("name", metavar="NAME", help="the name of the cluster or bundle")
     given = parser.parse_args(args)
     try:
-        verbs[given.verb](read(_path(cluster.cluster_name("NAME", given.name))))
+        verbs[given.verb](read(f"{MANIFESTS}/{cluster.cluster_name('NAME', given.name)}.json"))
     except (
         *(RestoreError, ParameterError, OSError, ValueError),
         *(_kernel.KernelError, supervisor.SupervisorError),

@@ -20,7 +20,7 @@ Networks = list[tuple[str, Network]]  # each with the parameter that it comes fr
 
 def networks_of(request: Request, lan: Lan) -> Networks:
     """Networks that must be the cluster's alone: the internal ones and the pools."""
-    families = lan.families if lan.uplink == "routed" else ()
+    families = lan.families if lan.uplink.internal_network else ()
     internal: Networks = [(f"{PREFIX[family.version]}internal_network", family.network) for family in families]
     return internal + [(pool.parameter, pool.network) for pool in request.pools]
 
@@ -38,8 +38,9 @@ def among_themselves(request: Request, networks: Networks) -> None:
 
 def with_host(request: Request, lan: Lan, networks: Networks) -> None:
     """Refuse addresses and networks that the host has on other interfaces than the cluster's."""
-    devices = [instance.device for instance in request.instances]
-    ours = {"routed": [lan.bridge], "local": devices}.get(lan.uplink, [])
+    ours = [lan.bridge] if lan.uplink.internal_network else []
+    if lan.uplink.host_is_member:
+        ours = [instance.device for instance in request.instances]
     host = host_networks(request.facts, ours)
     if host is None:
         return
@@ -56,7 +57,7 @@ def with_host(request: Request, lan: Lan, networks: Networks) -> None:
         for one in found:
             for parameter, address in request.addresses:
                 # On a host that is the member itself, the cluster adds the address there.
-                at_ours = lan.uplink == "local" and name == ("lo" if one.version == 4 else interface)
+                at_ours = lan.uplink.host_is_member and name == ("lo" if one.version == 4 else interface)
                 if one.ip == address and not (at_ours and one.network.num_addresses == 1):
                     raise p.ParameterError(
                         parameter,
@@ -92,7 +93,7 @@ def _with_cluster(now: ClusterState, request: Request, lan: Lan, other: ClusterS
     for member in now.members:
         if member.name in taken:
             raise p.ParameterError("members.name", member.name, f"{holder}; choose another")
-    for key in ("address", "ipv6_address") if lan.uplink == "bridged" else ():
+    for key in ("address", "ipv6_address") if lan.uplink.members_on_lan else ():
         addresses = {getattr(member, key) for member in other.members} - {None}
         for member in now.members:
             if getattr(member, key) in addresses:

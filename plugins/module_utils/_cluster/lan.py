@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from .. import _params as p
 from .request import Address, Request, RequestedMember
+from .uplinks.uplink import Uplink
 
 FIRST_MEMBER = 10  # member 1 has the internal network's address .11; .1 is the host's; those between are free
 
@@ -47,7 +48,7 @@ class Family:
 class Lan:
     """The members' bridge and its families: IPv4, and IPv6 if used. The host itself as member has neither."""
 
-    uplink: str
+    uplink: Uplink
     bridge: str
     families: tuple[Family, ...]
     mtu: int | None = None
@@ -62,7 +63,7 @@ class Lan:
         network, prefix = family.network, PREFIX[family.version]
         parameter = f"{member.where}.{prefix}address"
         given = member.addresses[family.version]
-        if self.uplink == "routed":
+        if self.uplink.internal_network:
             if given:
                 raise p.ParameterError(parameter, given, "uplink=routed derives it from the number: leave it out")
             if FIRST_MEMBER + member.number >= network.num_addresses - 1:
@@ -93,16 +94,16 @@ class Lan:
 def lan(request: Request) -> Lan:
     """The members' network. Raises ParameterError."""
     versions = [4, 6] if request.has_ipv6 else [4]
-    if request.uplink == "local":
-        return Lan("local", "", ())
-    if request.uplink == "routed":
+    if request.uplink.host_is_member:
+        return Lan(request.uplink, "", ())
+    if request.uplink.internal_network:
         bridge = p.interface_name("name", f"br-{request.name}")
-        return Lan("routed", bridge, tuple(_internal(request, version) for version in versions))
+        return Lan(request.uplink, bridge, tuple(_internal(request, version) for version in versions))
     if not request.bridge:
         raise p.ParameterError("bridge", "", "uplink=bridged needs the bridge that the LAN is on")
     bridge = p.interface_name("bridge", request.bridge)
     mtu = (_fact(request.facts, bridge) or _fact(request.facts, request.interface)).get("mtu")
-    return Lan("bridged", bridge, tuple(_on_lan(request, bridge, version) for version in versions), mtu)
+    return Lan(request.uplink, bridge, tuple(_on_lan(request, bridge, version) for version in versions), mtu)
 
 
 def _internal(request: Request, version: int) -> Family:

@@ -34,10 +34,11 @@ from .._state.cluster import (
 from .._state.files import State
 from .._state.schema import plain
 from . import conflicts
-from .cluster import cluster_from, default_clustermac, highest
+from .cluster import default_clustermac, highest
 from .engines import choice
 from .lan import Family, Lan, lan
 from .members import member_mac, members_of
+from .parameters import cluster_from
 from .request import Instance, Request
 from .retired import retired
 
@@ -67,7 +68,7 @@ def layout(request: Request, previous: State | None = None, others: t.Iterable[S
     if not request.leaving:
         conflicts.with_host(request, net, networks)
     members = members_of(request, net, {m.name: m.local_nodes for m in previous.members} if previous else {})
-    on_bridge = net.uplink != "local"
+    on_bridge = not net.uplink.host_is_member
     state = ClusterState(
         name=request.name,
         cluster=_settings(request, net),
@@ -100,7 +101,7 @@ def _settings(request: Request, net: Lan) -> Settings:
         bridge=net.bridge,
         clustermac=_service_address(request, service).clustermac,
         services=(*(instance.service for instance in request.instances), *request.services),
-        uplink=request.uplink,
+        uplink=t.cast(t.Any, request.uplink.name),
         shared=request.shared,
         distribution=request.distribution,
         hashmode=request.hashmode,
@@ -108,7 +109,7 @@ def _settings(request: Request, net: Lan) -> Settings:
         hash_as=request.hash_as,
         force=request.force,
         # On the LAN, members reach other networks by themselves; packets out of tunnels go by way of the host.
-        forward_ipv6=any(i.pool_ipv6 for i in request.instances) or (net.has_ipv6 and net.uplink == "routed"),
+        forward_ipv6=any(i.pool_ipv6 for i in request.instances) or (net.has_ipv6 and net.uplink.internal_network),
         hash_init=request.hash_init,
         total_nodes=request.total_nodes,
     )
@@ -122,10 +123,8 @@ def _service_address(request: Request, address: object) -> ServiceAddress:
 
 def _refuse(state: ClusterState) -> None:
     """Refuse before the first change whatever the modules would refuse in the middle of a run."""
-    if state.failover and state.cluster.engine != "nftables":
-        raise p.ParameterError(
-            "engine", state.cluster.engine, "where keepalived decides who owns what it is nftables: use that"
-        )
+    if state.failover:
+        choice.refuse_failover(state.cluster.engine)
     for address in state.addresses:
         params = {**plain(state.cluster), **plain(address), "name": state.name, "claims": "exact", "state": "present"}
         choice.refuse(cluster_from({**params, "nodes": plain(state.nodes)}))
@@ -141,7 +140,7 @@ def _bridge(net: Lan, request: Request, members: tuple[Member, ...]) -> Bridge:
         fdb=tuple(FdbEntry(m.mac, _host_end(m)) for m in members),
         routes=tuple(_route_to(m, pool.slice_of(m.number)) for m in members for pool in request.pools),
     )
-    if net.uplink == "bridged":  # its addresses and MAC are configured elsewhere
+    if net.uplink.members_on_lan:  # its addresses and MAC are configured elsewhere
         return replace(bridge, exclusive=False)
     addresses = tuple(family.interface(family.host) for family in net.families)
     return replace(bridge, mac=member_mac(request.name, "bridge"), addresses=addresses)
@@ -167,7 +166,7 @@ def _veth(member: Member, net: Lan, request: Request) -> Veth:
     return Veth(
         name=_host_end(member),
         # The LAN's bridge takes the smallest MTU of its ports, and the lowest MAC, unless it has one of its own.
-        mac=highest(member.mac) if net.uplink == "bridged" else None,
+        mac=highest(member.mac) if net.uplink.members_on_lan else None,
         mtu=net.mtu,
         peer=Peer(
             name="eth0",
@@ -183,7 +182,7 @@ def _veth(member: Member, net: Lan, request: Request) -> Veth:
 def _routes(family: Family, net: Lan, request: Request) -> t.Iterator[Route]:
     if family.gateway:
         yield Route("default", str(family.gateway))
-    if net.uplink == "bridged":  # the host has a route for each member's slice
+    if net.uplink.members_on_lan:  # the host has a route for each member's slice
         for pool in request.pools:
             if pool.network.version == family.version:
                 yield Route(str(pool.network), str(family.host))
@@ -195,7 +194,7 @@ def _server(member: Member, instance: Instance, net: Lan, request: Request) -> S
     ipv6 = instance.pool_ipv6
     return Server(
         name=_server_name(member, instance),
-        netns="" if net.uplink == "local" else member.name,
+        netns="" if net.uplink.host_is_member else member.name,
         cpus=member.cpus,
         protocol=instance.protocol,
         port=instance.port,
@@ -215,7 +214,7 @@ def _server_name(member: Member, instance: Instance) -> str:
 def _pushed(net: Lan, request: Request) -> t.Iterator[str]:
     """Routes that clients need: to the pools of all members, and to the host's internal address, if it has one."""
     networks = [instance.pool.network for instance in request.instances]
-    if net.uplink == "routed":
+    if net.uplink.internal_network:
         networks.append(ipaddress.ip_network(str(net.families[0].host)))
     for network in networks:
         yield f"route {network.network_address} {network.netmask}"
@@ -224,6 +223,6 @@ def _pushed(net: Lan, request: Request) -> t.Iterator[str]:
 def _pushed_ipv6(net: Lan, request: Request) -> t.Iterator[str]:
     """The same for clients with an IPv6 address. Others could not use such routes."""
     networks = [str(instance.pool_ipv6.network) for instance in request.instances if instance.pool_ipv6]
-    if net.uplink == "routed":
+    if net.uplink.internal_network:
         networks += [f"{family.host}/128" for family in net.families if family.version == 6]
     return (f'push "route-ipv6 {network}"' for network in networks)

@@ -15,10 +15,13 @@ import typing as t
 from dataclasses import dataclass
 
 from .. import _params as p
-from .._state import schema
-from .._state.cluster import Claims, Failover, Protocol, Service, Settings, Uplink
-from . import health_check
-from .cluster import cluster_name, hash_parameters, own_hash
+from .._state import defaults, schema
+from .._state.cluster import Claims, Failover, Protocol, Service, Settings
+from . import hashing, health_check
+from .cluster import ROUTED, STEER, cluster_name, hash_parameters
+from .engines.registry import own_hash
+from .uplinks.registry import uplink_named
+from .uplinks.uplink import Uplink
 
 SMALLEST_SLICE = 29  # OpenVPN's "server" needs a network of eight addresses at least
 IPV6_SLICE = 64  # the largest network that OpenVPN's "server-ipv6" takes
@@ -133,8 +136,8 @@ def request_from(wanted: Wanted) -> Request:
     addresses = _service_addresses(wanted)
     services = tuple(_service(f"services[{i}]", item) for i, item in enumerate(wanted.get("services") or []))
     instances = _instances(wanted, services)
-    uplink = _choice("uplink", wanted, Settings.uplink)
-    engine = _choice("engine", wanted, Settings.engine)
+    uplink = uplink_named(wanted.get("uplink") or ROUTED)
+    engine = wanted.get("engine") or hashing.DEFAULT
     total, seed = (_whole(key, wanted[key]) for key in ("total_nodes", "hash_init"))
     hash_parameters({"total_nodes": total, "hash_init": seed})
     return Request(
@@ -147,15 +150,15 @@ def request_from(wanted: Wanted) -> Request:
         services=services,
         uplink=uplink,
         bridge=wanted.get("bridge") or "",
-        take_interface=_flag("take_interface", wanted.get("take_interface")) and uplink == "bridged",
+        take_interface=_flag("take_interface", wanted.get("take_interface")) and uplink.members_on_lan,
         internal_network=_by_version(wanted, "internal_network", "ipv6_internal_network"),
         first_member_address=_by_version(wanted, "first_member_address", "first_member_ipv6_address"),
         gateway=_by_version(wanted, "gateway", "ipv6_gateway"),
         total_nodes=total,
         hash_init=seed,
-        distribution=_choice("distribution", wanted, Settings.distribution),
-        hashmode=_choice("hashmode", wanted, Settings.hashmode),
-        engine=engine,
+        distribution=_choice("distribution", wanted, STEER),
+        hashmode=_choice("hashmode", wanted, defaults.HASHMODE),
+        engine=t.cast(t.Any, engine),
         hash_as=_choice("hash_as", wanted, own_hash(engine)),
         force=_flag("force", wanted.get("force")),
         shared=_flag("shared", wanted.get("shared")),
@@ -260,7 +263,7 @@ def _members(
     cluster: str, wanted: Wanted, instances: tuple[Instance, ...], uplink: Uplink
 ) -> tuple[RequestedMember, ...]:
     items = wanted["members"] or _by_size(cluster, wanted)
-    if uplink == "local" and len(items) != 1:
+    if uplink.host_is_member and len(items) != 1:
         raise p.ParameterError("members", [m["name"] for m in items], "with uplink=local there is one, the host itself")
     result = tuple(_member(f"members[{i}]", item, instances) for i, item in enumerate(items))
     p.unique("members.name", (m.name for m in result))

@@ -2,7 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The settings of the claims service, from the desired state of a cluster: tables, members, health checks. Pure."""
+"""The settings of failover on a host: claims, placeholder addresses and health checks, from the desired state.
+
+keepalived alone elects the host of each slot. The claims process (follower) applies its decisions. When no member of
+this host is healthy, it writes that to a file that all VRRP instances of keepalived track.
+"""
 
 from __future__ import annotations
 
@@ -10,31 +14,33 @@ import ipaddress
 from dataclasses import dataclass
 
 from .._cluster import cluster as _cluster
-from .._cluster.engines import nftables
+from .._cluster.engines import nft_names
 from .._cluster.reconnect import Hashing
+from .._cluster.uplinks.registry import UPLINKS
 from .._openvpn.instance import Instance
 from .._state.cluster import ClusterState
-from .._state.files import DIRECTORY, State, StateError
+from .._state.files import State, StateError
 from . import claims as _claims
+from . import paths
 
 
 @dataclass(frozen=True)
 class Member:
-    """A member whose health is checked. C(netns) "" is the host itself."""
+    """A member with its health checks. C(netns) "" is the host itself."""
 
     name: str
     netns: str
     instances: tuple[Instance, ...]
-    ports: tuple[int, ...]  # that they serve
-    command: tuple[str, ...]
+    ports: tuple[int, ...]  # of the instances
+    command: tuple[str, ...]  # an additional health check; empty for none
 
 
 @dataclass(frozen=True)
 class Failover:
-    """Settings of the claims service. Times are in seconds."""
+    """Settings of the claims process. Times are in seconds."""
 
     claims: _claims.Claims
-    placeholders: ipaddress.IPv4Network  # addresses that keepalived adds to the loopback: the last byte is the slot
+    placeholders: ipaddress.IPv4Network  # addresses of keepalived on the loopback; the last byte is the slot
     members: tuple[Member, ...]
     interval: float
     timeout: float
@@ -49,13 +55,15 @@ def failover_from(state: State) -> Failover:
     settings = (state.failover or state.retired.failover) if isinstance(state, ClusterState) else None
     if not isinstance(state, ClusterState) or settings is None:
         raise StateError(
-            f"{DIRECTORY}/{state.name}.json has no failover settings: set clusterip_cluster_failover, and run the role"
+            f"{paths.desired_state(state.name)} has no failover settings; run the role clusterip_cluster with"
+            " clusterip_cluster_failover: true"
         )
     cluster, members = state.cluster, state.members
-    local = cluster.uplink == "local"
-    # A bridged cluster has two look-ups: one for frames from the LAN and the members, one for the host's own packets.
-    families = ("netdev", "bridge") if cluster.uplink == "bridged" else ("netdev",)
-    kind = f"set {nftables.OWNED}" if local else f"map {nftables.OWNER}"
+    uplink = UPLINKS[cluster.uplink]
+    local = uplink.host_is_member
+    # A bridged cluster has two maps: for frames from the LAN and from members, and for those of the host itself.
+    families = dict.fromkeys(("netdev", uplink.family))
+    kind = f"set {nft_names.OWNED}" if local else f"map {nft_names.OWNER}"
     versions = [ipaddress.ip_address(one.address).version for one in state.addresses]
     claims = _claims.Claims(
         tables=tuple((f, _cluster.table_name(state.name, v), kind) for v in versions for f in families),

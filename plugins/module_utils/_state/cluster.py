@@ -5,8 +5,8 @@
 """The desired state of a cluster on one host, as the file holds it.
 
 Parts that are parameters of a module have the module's names and units: C(cluster), C(addresses) and C(nodes) those of
-C(clusterip), C(namespaces) of C(netns), C(veths) of C(veth), C(bridges) of C(bridge). The defaults of C(Settings) are
-those of the whole collection.
+C(clusterip), C(namespaces) of C(netns), C(veths) of C(veth), C(bridges) of C(bridge). Members that have a default
+may be missing: earlier releases did not write them.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass
 
+from . import defaults
 from . import values as v
 from .schema import omitted
 
@@ -39,16 +40,16 @@ class Settings:
     bridge: v.MaybeInterface
     clustermac: v.ClusterMac
     services: tuple[Service, ...]
-    uplink: Uplink = "routed"
+    uplink: Uplink = defaults.UPLINK
     shared: bool = False
-    distribution: t.Literal["steer", "flood"] = "steer"
-    hashmode: t.Literal["sourceip", "sourceip-sourceport", "sourceip-sourceport-destport"] = "sourceip"
-    engine: t.Literal["nftables", "xt_cluster", "clusterip", "auto"] = "nftables"
+    distribution: t.Literal["steer", "flood"] = defaults.DISTRIBUTION
+    hashmode: t.Literal["sourceip", "sourceip-sourceport", "sourceip-sourceport-destport"] = defaults.HASHMODE
+    engine: t.Literal["nftables", "xt_cluster", "clusterip", "auto"] = defaults.ENGINE
     hash_as: t.Literal["nftables", "xt_cluster", "clusterip", ""] = ""  # "": the engine's own
     force: bool = False
     forward_ipv6: bool = False
-    hash_init: int = 0
-    total_nodes: v.Bucket = 256
+    hash_init: int = defaults.HASH_INIT
+    total_nodes: v.Bucket = defaults.TOTAL_NODES
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ from .cluster import ClusterState, Retired, ServiceAddress
 from .ring import RingState
 
 FORMAT = 1
-DIRECTORY = "/etc/clustered-openvpn"
 
 State = t.Union[ClusterState, BundleState]
 Stored = t.Union[ClusterState, BundleState, RingState]

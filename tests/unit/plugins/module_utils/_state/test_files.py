@@ -6,24 +6,31 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
+import typing as t
 from pathlib import Path
 
 import pytest
+from ansible.errors import AnsibleFilterError
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.clustered.openvpn.plugins.filter.bundle import bundle_layout
 from ansible_collections.clustered.openvpn.plugins.filter.cluster import cluster_layout, cluster_ring
+from ansible_collections.clustered.openvpn.plugins.filter.state import desired_states, state_text, stored_ring
 from ansible_collections.clustered.openvpn.plugins.module_utils._boot import program
 from ansible_collections.clustered.openvpn.plugins.module_utils._bundle import layout as _bundle_layout
 from ansible_collections.clustered.openvpn.plugins.module_utils._bundle.bundle import bundle_from
+from ansible_collections.clustered.openvpn.plugins.module_utils._cluster.engines.registry import AUTO, ENGINES
+from ansible_collections.clustered.openvpn.plugins.module_utils._cluster.hashing import HASHES
+from ansible_collections.clustered.openvpn.plugins.module_utils._cluster.uplinks.registry import UPLINKS
 from ansible_collections.clustered.openvpn.plugins.module_utils._params import ParameterError
 from ansible_collections.clustered.openvpn.plugins.module_utils._ring import failover
 from ansible_collections.clustered.openvpn.plugins.module_utils._ring.ring import ring
 from ansible_collections.clustered.openvpn.plugins.module_utils._state import files
-from ansible_collections.clustered.openvpn.plugins.module_utils._state.cluster import ClusterState
+from ansible_collections.clustered.openvpn.plugins.module_utils._state.cluster import ClusterState, Settings
 from ansible_collections.clustered.openvpn.tests.unit.plugins.module_utils import layouts
 from ansible_collections.clustered.openvpn.tests.unit.plugins.module_utils._bundle import test_layout as bundles
 from ansible_collections.clustered.openvpn.tests.unit.plugins.module_utils._ring import test_ring as rings
@@ -65,8 +72,8 @@ def test_a_run_on_an_installed_host_changes_the_format_alone():
         assert laid_out(before) == {**before, "format": 1}
         assert laid_out(laid_out(before)) == laid_out(before)
     before = json.loads(INSTALLED["vpn.ring"].read_text())
-    hosts = {f"h{n}": rings.told(n, total_nodes=16, slots=16, members=2) for n in (1, 2)}
-    assert files.text(files.finished(files.ring_of(cluster_ring(hosts, [before])))) == files.text(files.ring_of(before))
+    hosts = {f"h{n}": rings.settings(n, total_nodes=16, slots=16, members=2) for n in (1, 2)}
+    assert state_text(cluster_ring(hosts, [before]), finished=True) == files.text(files.ring_of(before))
 
 
 ROUTED_WANTED = layouts.wanted(
@@ -90,6 +97,35 @@ def test_files_of_the_time_before_ipv6_are_completed():
     state = files.state_of(old)
     assert [one.address for one in state.addresses] == ["192.0.2.10"]
     assert (state.cluster.hash_as, state.cluster.forward_ipv6) == ("xt_cluster", False)
+
+
+def slurped(path, content):
+    return {"source": f"/etc/clustered-openvpn/{path}", "content": base64.b64encode(content).decode()}
+
+
+def test_the_roles_read_all_files_of_a_host():
+    read = [slurped("vpn.json", ROUTED.read_bytes()), slurped("site.json", INSTALLED["bundle"].read_bytes())]
+    states = desired_states(read)
+    assert set(states) == {"vpn", "site"}
+    assert states["vpn"] == {**GOOD, "format": 1}
+    assert state_text(states["vpn"]) == files.text(files.state_of(GOOD))
+    with pytest.raises(AnsibleFilterError, match=r"^/etc/clustered-openvpn/other.json is damaged \(servers: null is"):
+        desired_states([*read, slurped("other.json", changed(servers=None))])
+
+
+def test_the_role_reads_the_ring_of_a_host_if_there_is_one():
+    content = INSTALLED["vpn.ring"].read_bytes()
+    assert stored_ring(slurped("vpn.ring/ring.json", content)) == {**json.loads(content), "format": 1}
+    assert stored_ring({"failed": True, "msg": "file not found: /etc/clustered-openvpn/vpn.ring/ring.json"}) == {}
+    with pytest.raises(AnsibleFilterError, match=r"vpn.ring/ring.json is damaged \(it is not an object\)"):
+        stored_ring(slurped("vpn.ring/ring.json", b"[]"))
+
+
+def test_the_format_allows_each_engine_hash_and_uplink():
+    allowed = {key: set(t.get_args(kind)) for key, kind in t.get_type_hints(Settings).items()}
+    assert allowed["uplink"] == set(UPLINKS)
+    assert allowed["engine"] == {AUTO, *ENGINES}
+    assert allowed["hash_as"] == {"", *HASHES}
 
 
 def changed(**members):
@@ -261,6 +297,10 @@ def test_the_next_ring_takes_a_ring_that_was_loaded(given_file):
         before = files.document(load(path, content))
     except files.StateError:
         return
-    hosts = {"h1": rings.told(1, total_nodes=16, slots=16), "h2": {}, "h3": rings.told(3, total_nodes=16, slots=16)}
+    hosts = {
+        "h1": rings.settings(1, total_nodes=16, slots=16),
+        "h2": {},
+        "h3": rings.settings(3, total_nodes=16, slots=16),
+    }
     with contextlib.suppress(ParameterError):
-        files.ring_of(ring(hosts, [before]))
+        state_text(ring(hosts, [before]))
