@@ -20,7 +20,7 @@ def bundle_layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any]
     try:
         return files.document(_layout.layout(wanted, files.state_of(previous) if previous else None))
     except ValueError as exc:  # ParameterError is one
-        raise AnsibleFilterError(str(exc)) from exc
+        raise AnsibleFilterError(str(exc)) from None  # Ansible would print each cause again
     except (LookupError, TypeError, AttributeError) as exc:  # of another form than anything above expects
         raise AnsibleFilterError(
             f"something in the bundle's variables has a wrong form: {type(exc).__name__}: {exc}"

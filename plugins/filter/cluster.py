@@ -89,7 +89,7 @@ def _called(function: t.Callable[..., t.Any], *args: t.Any) -> t.Any:
     try:
         return function(*args)
     except ValueError as exc:  # ParameterError is one
-        raise AnsibleFilterError(str(exc)) from exc
+        raise AnsibleFilterError(str(exc)) from None  # Ansible would print each cause again
 
 
 class FilterModule:

@@ -33,14 +33,14 @@ def state_text(state: t.Mapping[str, t.Any], finished: bool = False) -> str:
         checked: files.Stored = files.ring_of(stored) if "generation" in stored else files.state_of(stored)
         return files.text(files.finished(checked) if finished else checked)
     except ValueError as exc:
-        raise AnsibleFilterError(str(exc)) from exc
+        raise AnsibleFilterError(str(exc)) from None  # Ansible would print each cause again
 
 
 def _loaded(load: t.Callable[[str, bytes], t.Any], result: t.Mapping[str, t.Any]) -> t.Any:
     try:
         return load(result["source"], base64.b64decode(result["content"]))
     except files.StateError as exc:
-        raise AnsibleFilterError(str(exc)) from exc
+        raise AnsibleFilterError(str(exc)) from None  # Ansible would print each cause again
 
 
 class FilterModule:

@@ -51,7 +51,7 @@ def with_host(request: Request, lan: Lan, networks: Networks) -> None:
         raise p.ParameterError(
             "ipv6_internal_network",
             str(lan.families[1].network),
-            "this host has IPv6 switched off; switch it on, or leave IPv6 out of the cluster",
+            "IPv6 is disabled on this host; enable it, or remove IPv6 from the cluster",
         )
     for name, found in host.items():
         for one in found:
@@ -62,7 +62,7 @@ def with_host(request: Request, lan: Lan, networks: Networks) -> None:
                     raise p.ParameterError(
                         parameter,
                         str(address),
-                        f"{name} carries it; take it off the host, or choose an address that no host has",
+                        f"{name} of this host has it; remove it there, or choose an address that no host has",
                     )
             for parameter, net in networks:
                 if net.overlaps(one.network):

@@ -15,10 +15,10 @@ def check(wanted: t.Mapping[str, t.Any]) -> None:
     """Refuse settings by which every check would fail. C(interval) and C(timeout) in seconds. Raises ParameterError."""
     command = wanted["command"]
     if isinstance(command, str) or not all(isinstance(word, str) and word for word in command):
-        raise ParameterError("check_command", command, "give a list: the command and its arguments, each a text")
+        raise ParameterError("check_command", command, "use a list: the command and its arguments, each a text")
     for key in ("fall", "rise"):
         if wanted[key] < 1:
-            raise ParameterError(f"check_{key}", wanted[key], "checks in a row, 1 at least")
+            raise ParameterError(f"check_{key}", wanted[key], "use at least 1 check in a row")
     for key in ("interval", "timeout"):
         if not 0 < wanted[key] <= 60:
-            raise ParameterError(f"check_{key}", wanted[key], "seconds, above 0 and up to 60")
+            raise ParameterError(f"check_{key}", wanted[key], "use seconds above 0, up to 60")

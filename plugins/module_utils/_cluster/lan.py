@@ -65,7 +65,7 @@ class Lan:
         given = member.addresses[family.version]
         if self.uplink.internal_network:
             if given:
-                raise p.ParameterError(parameter, given, "uplink=routed derives it from the number: leave it out")
+                raise p.ParameterError(parameter, given, "uplink=routed derives it from the number; remove it")
             if FIRST_MEMBER + member.number >= network.num_addresses - 1:
                 raise p.ParameterError(
                     f"{prefix}internal_network", str(network), f"too small for member number {member.number}"
@@ -122,7 +122,9 @@ def _on_lan(request: Request, bridge: str, version: int) -> Family:
         one for name in names for one in host_addresses(facts, name) if one.version == version and not one.is_link_local
     ]
     if not here and not request.leaving:
-        raise p.ParameterError("bridge", bridge, f"neither it nor the NIC has an IPv{version} address on this host")
+        raise p.ParameterError(
+            "bridge", bridge, f"neither it nor the NIC has an IPv{version} address on this host; configure one first"
+        )
     among = [one for one in here if first is None or first in one.network] or here
     own = among[0] if among else ipaddress.ip_interface("0.0.0.0/0" if version == 4 else "::/0")
     gateway = _address(f"{PREFIX[version]}gateway", request.gateway[version], version)

@@ -61,7 +61,7 @@ MEMBER_SYSCTLS_IPV6 = {
 def layout(request: Request, previous: State | None = None, others: t.Iterable[State] = ()) -> ClusterState:
     """The desired state. C(others): those of other clusters and bundles of the host. Raises ParameterError."""
     if isinstance(previous, BundleState):
-        raise p.ParameterError("name", request.name, "a bundle of this host is called like this; choose another name")
+        raise p.ParameterError("name", request.name, "a bundle of this host has this name; choose another one")
     net = lan(request)
     networks = conflicts.networks_of(request, net)
     conflicts.among_themselves(request, networks)
@@ -122,7 +122,7 @@ def _service_address(request: Request, address: object) -> ServiceAddress:
 
 
 def _refuse(state: ClusterState) -> None:
-    """Refuse before the first change whatever the modules would refuse in the middle of a run."""
+    """Refuse settings here, before the first change, that a module would refuse in the middle of a run."""
     if state.failover:
         choice.refuse_failover(state.cluster.engine)
     for address in state.addresses:

@@ -215,10 +215,10 @@ def _service_addresses(wanted: Wanted) -> tuple[tuple[str, Address], ...]:
 
 def _service(where: str, item: Wanted) -> Service:
     if item["protocol"] not in t.get_args(Protocol):
-        raise p.ParameterError(f"{where}.protocol", item["protocol"], "udp or tcp")
+        raise p.ParameterError(f"{where}.protocol", item["protocol"], "use udp or tcp")
     port = _whole(f"{where}.port", item["port"])
     if not 1 <= port <= 65535:
-        raise p.ParameterError(f"{where}.port", port, "a port lies between 1 and 65535")
+        raise p.ParameterError(f"{where}.port", port, "use a port from 1 to 65535")
     return Service(item["protocol"], port)
 
 
@@ -226,7 +226,7 @@ def _instances(wanted: Wanted, services: tuple[Service, ...]) -> tuple[Instance,
     slice_prefix = _whole("slice_prefix", wanted["slice_prefix"])
     result = tuple(_instance(f"instances[{i}]", item, slice_prefix) for i, item in enumerate(wanted["instances"]))
     if not result and not services:
-        raise p.ParameterError("instances", [], "name one at least, like name=udp protocol=udp port=1194")
+        raise p.ParameterError("instances", [], "give at least one, such as name=udp protocol=udp port=1194")
     p.unique("instances.name", (instance.name for instance in result))
     p.unique("instances.port", ((s.protocol, s.port) for s in (*(i.service for i in result), *services)))
     return result
@@ -235,14 +235,14 @@ def _instances(wanted: Wanted, services: tuple[Service, ...]) -> tuple[Instance,
 def _instance(where: str, item: Wanted, slice_prefix: int) -> Instance:
     name = item["name"]
     if not re.match(r"^[a-z0-9]{1,8}\Z", name):
-        raise p.ParameterError(f"{where}.name", name, "an instance's name has 1 to 8 of a-z and 0-9")
+        raise p.ParameterError(f"{where}.name", name, "use 1 to 8 of a-z and 0-9")
     service = _service(where, item)
     pool = p.network(f"{where}.pool", item["pool"], version=4)
     if not pool.prefixlen <= slice_prefix <= SMALLEST_SLICE:
         raise p.ParameterError(
             "slice_prefix",
             slice_prefix,
-            f"between the length of pool {pool} and {SMALLEST_SLICE} for each instance",
+            f"use a prefix length between that of pool {pool} and {SMALLEST_SLICE}",
         )
     pool_ipv6 = None
     if item.get("pool_ipv6"):
@@ -251,7 +251,7 @@ def _instance(where: str, item: Wanted, slice_prefix: int) -> Instance:
             raise p.ParameterError(
                 f"{where}.pool_ipv6",
                 item["pool_ipv6"],
-                f"each member has a /{IPV6_SLICE} of it: take a /56 for 256 members",
+                f"each member gets a /{IPV6_SLICE} of it; use a /56 for 256 members",
             )
         pool_ipv6 = Pool(f"instances[{name}].pool_ipv6", net, IPV6_SLICE)
     return Instance(
@@ -264,7 +264,9 @@ def _members(
 ) -> tuple[RequestedMember, ...]:
     items = wanted["members"] or _by_size(cluster, wanted)
     if uplink.host_is_member and len(items) != 1:
-        raise p.ParameterError("members", [m["name"] for m in items], "with uplink=local there is one, the host itself")
+        raise p.ParameterError(
+            "members", [m["name"] for m in items], "uplink=local has one member, the host itself; list only that"
+        )
     result = tuple(_member(f"members[{i}]", item, instances) for i, item in enumerate(items))
     p.unique("members.name", (m.name for m in result))
     p.unique("members.number", (m.number for m in result))
@@ -276,14 +278,14 @@ def _member(where: str, item: Wanted, instances: tuple[Instance, ...]) -> Reques
     p.interface_name(f"{where}.name", f"ve-{name}")
     number = _whole(f"{where}.number", item.get("number") or _trailing_number(f"{where}.name", name))
     if number < 1:
-        raise p.ParameterError(f"{where}.number", number, "a member's number is 1 or more")
+        raise p.ParameterError(f"{where}.number", number, "use 1 or more")
     for pool in (pool for instance in instances for pool in instance.pools):
         if number > pool.slices:
             raise p.ParameterError(
                 pool.parameter,
                 str(pool.network),
-                f"holds {pool.slices} slices of /{pool.slice_prefix}, too few for member number {number};"
-                f" take a /{pool.slice_prefix - (number - 1).bit_length()}",
+                f"has only {pool.slices} slices of /{pool.slice_prefix}, too few for member number {number};"
+                f" use a /{pool.slice_prefix - (number - 1).bit_length()}",
             )
     return RequestedMember(
         where=where,
@@ -300,7 +302,7 @@ def _by_size(cluster: str, wanted: Wanted) -> list[dict[str, t.Any]]:
     cores = _whole("cores", wanted.get("cores", 1))
     size = _whole("size", wanted.get("size") or max(2, cores))
     if size < 0:
-        raise p.ParameterError("size", size, "a number of members, or 0 for one per core")
+        raise p.ParameterError("size", size, "use a number of members, or 0 for one per core")
     pin = _flag("pin", wanted.get("pin"))
     return [{"name": f"{cluster}{k + 1}", "number": k + 1, "cpus": [k % cores] if pin else []} for k in range(size)]
 
@@ -309,7 +311,9 @@ def _trailing_number(parameter: str, name: str) -> int:
     match = re.search(r"([0-9]+)$", name)
     if not match or int(match.group(1)) < 1:
         raise p.ParameterError(
-            parameter, name, "end the name with a number from 1 on, or give 'number': it stands for the member's slice"
+            parameter,
+            name,
+            "end the name with a number from 1 on, or set 'number'; it selects the member's slice of each pool",
         )
     return int(match.group(1))
 

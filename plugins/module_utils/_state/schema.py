@@ -27,7 +27,7 @@ MAX_TEXT = 4096  # bytes of a path, by far the longest text of a state
 
 
 class ShapeError(ValueError):
-    """A document has another shape. The message names the member, and what is wrong with it."""
+    """A document has another shape. The message names the member and the reason."""
 
 
 def omitted(default: T) -> T:

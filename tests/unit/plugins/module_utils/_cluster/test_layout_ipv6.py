@@ -82,7 +82,7 @@ FACTS = {
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"ipv6_address": "2001:db8::2"}, "ipv6_address: '2001:db8::2': eth0 carries it"),
+        ({"ipv6_address": "2001:db8::2"}, "ipv6_address: '2001:db8::2': eth0 of this host has it"),
         (
             {"instances": [UDP_IPV6]},
             "instances[udp].pool_ipv6: 'fd12:3456:789a::/56': overlaps fd12:3456:789a:ff::1/64 of eth1.5",
@@ -93,7 +93,7 @@ FACTS = {
         ),
         (
             {"ipv6_address": "2001:db8::10", "facts": {"interfaces": ["lo", "eth0"]}},
-            f"ipv6_internal_network: '{INTERNAL_IPV6}': this host has IPv6 switched off",
+            f"ipv6_internal_network: '{INTERNAL_IPV6}': IPv6 is disabled on this host",
         ),
     ],
 )

@@ -150,10 +150,10 @@ def test_buckets_can_be_said_without_failover():
         ({"local_nodes": [1]}, r"local_nodes: \[1\]: remove it on h2, or set failover to false"),
         ({"hash_as": "clusterip"}, r"hash_as: 'clusterip': set on h2, but h1 has 'nftables'"),
         ({"vrrp_address": ""}, r"vrrp_interface: 'eth0': has no IPv4 address on h2"),
-        ({"check": {**CHECK, "command": "nc -z"}}, r"check_command: 'nc -z': give a list"),
-        ({"check": {**CHECK, "command": ["nc", 80]}}, r"check_command: \['nc', 80\]: give a list"),
-        ({"check": {**CHECK, "fall": 0}}, r"check_fall: 0: checks in a row, 1 at least"),
-        ({"check": {**CHECK, "timeout": 0}}, r"check_timeout: 0: seconds, above 0"),
+        ({"check": {**CHECK, "command": "nc -z"}}, r"check_command: 'nc -z': use a list"),
+        ({"check": {**CHECK, "command": ["nc", 80]}}, r"check_command: \['nc', 80\]: use a list"),
+        ({"check": {**CHECK, "fall": 0}}, r"check_fall: 0: use at least 1 check in a row"),
+        ({"check": {**CHECK, "timeout": 0}}, r"check_timeout: 0: use seconds above 0"),
     ],
 )
 def test_one_host_is_told_something_else(changes, message):
