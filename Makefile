@@ -28,7 +28,7 @@ compile := uv pip compile --quiet --annotation-style line --custom-compile-comma
 trixie_tests := tests/integration/test_site.py
 # antsibull leaves a log in the home directory.
 at_home := HOME=$(CURDIR)/.cache/home
-lints := lint-ansible lint-yaml lint-python lint-types lint-shell lint-docs lint-changelog lint-requirements lint-project-url
+lints := lint-ansible lint-yaml lint-python lint-types lint-shell lint-docs lint-roles lint-changelog lint-requirements lint-project-url
 targets := help demo demo-bundle test lint unit sanity integration site trixie lab soak molecule explore build bench format requirements \
 	changelog project-url setup clean
 
@@ -137,6 +137,10 @@ lint-shell: setup
 
 lint-docs: setup
 	$(at_home) antsibull-docs lint-collection-docs --plugin-docs --disallow-unknown-collection-refs .
+
+# Tables of variables in the roles' READMEs.
+lint-roles: setup
+	tools/role_readme --check
 
 lint-changelog: setup
 	$(at_home) antsibull-changelog lint
