@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
+from ._kernel import command
 from ._kernel import kernel as _kernel
 from ._kernel.kernel import Kernel
 from ._kernel.observed import Host, Saved, View
@@ -131,9 +132,7 @@ class WithoutNft(Kernel):
 
     def tables(self, keys: t.Iterable[tuple[str, str, str]], *args: t.Any, **kwargs: t.Any) -> t.Any:
         del args, kwargs
-        self._warn(
-            "the program 'nft' is missing: install the package nftables (check mode: taken as done by an earlier task)"
-        )
+        self._warn(f"{command.missing('nft')} (check mode: taken as done by an earlier task)")
         return dict.fromkeys(keys)
 
     def list_tables(self) -> list[tuple[str, str]]:

@@ -88,15 +88,14 @@ clusters:
       unowned: []
 """
 
-import os
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import _module
 from ..module_utils._cluster import cluster
 from ..module_utils._cluster.engines import clusterip, nft_listing, nftables, xt_cluster
-from ..module_utils._kernel import iptables_rules, nft
-from ..module_utils._kernel.kernel import RUN_NETNS
+from ..module_utils._kernel import iptables_rules, namespaces
+from ..module_utils._kernel.command import CommandError
 from ..module_utils._kernel.observed import View
 from ..module_utils._params import ParameterError
 
@@ -120,7 +119,7 @@ def cluster_facts(kernel: _module.Kernel, table: str) -> dict:
         engine, hashed, held = facts_by_rules(kernel, table, [""])
     if not hashed:
         distribution = "flood"
-        views = kernel.observe(namespaces(), ())
+        views = kernel.observe(namespaces.names(), ())
         listings = kernel.tables([(netns, "netdev", table) for netns in views], views)
         for (netns, _family, _table), listing in listings.items():
             claims = nft_listing.hash_in(listing)
@@ -128,7 +127,7 @@ def cluster_facts(kernel: _module.Kernel, table: str) -> dict:
                 hashed = claims
                 held[mac_of(views[netns])] = nft_listing.held_in_member(listing)
     if not hashed:
-        engine, hashed, held = facts_by_rules(kernel, table, namespaces())
+        engine, hashed, held = facts_by_rules(kernel, table, namespaces.names())
     facts = {
         "engine": engine,
         "uplink": "local"
@@ -168,11 +167,6 @@ def mac_of(view: View) -> str:
     return next(link.mac for link in view.links.values() if link.kind == "veth")
 
 
-def namespaces() -> list:
-    """All that have a name."""
-    return sorted(os.listdir(RUN_NETNS)) if os.path.isdir(RUN_NETNS) else []
-
-
 def main() -> None:
     module = AnsibleModule(argument_spec={"name": {"type": "str"}}, supports_check_mode=True)
     only = module.params["name"]
@@ -190,7 +184,7 @@ def main() -> None:
                 for name in sorted(names)
                 if only in (None, name.removesuffix(cluster.SIX))
             }
-    except (ParameterError, nft.NftError) as exc:
+    except (ParameterError, CommandError) as exc:
         module.fail_json(msg=str(exc))
     module.exit_json(changed=False, clusters=clusters)
 

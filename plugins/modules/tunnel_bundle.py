@@ -231,12 +231,13 @@ from ..module_utils import _module
 from ..module_utils._bundle import reconcile, watch_process
 from ..module_utils._bundle.bundle import TUNNEL_OPTIONS, Bundle, bundle_from
 from ..module_utils._kernel import steps
+from ..module_utils._kernel.command import CommandError
 from ..module_utils._kernel.kernel import Kernel
 from ..module_utils._openvpn import preflight
 from ..module_utils._openvpn.config import Endpoint
 from ..module_utils._openvpn.instance import RUN, Instance
 from ..module_utils._openvpn.processes import command_line
-from ..module_utils._openvpn.supervisor import SupervisorError, has_systemd, run
+from ..module_utils._openvpn.supervisor import has_systemd, run
 from ..module_utils._params import ParameterError
 
 ARGUMENT_SPEC: dict[str, t.Any] = {
@@ -326,7 +327,7 @@ def main() -> None:
             raise ParameterError("supervisor", supervisor, "systemd does not run on this host; use 'auto' or 'process'")
         if present and module.params["check_ports"]:
             refuse_taken_ports(bundle, by_process)
-    except (ParameterError, SupervisorError) as exc:
+    except (ParameterError, CommandError) as exc:
         module.fail_json(msg=str(exc))
 
     def plan(kernel: Kernel) -> steps.Planned:

@@ -22,6 +22,7 @@ import time
 import typing as t
 
 from .._kernel import nft
+from .._kernel.command import CommandError
 from .._kernel.kernel import Kernel
 from .._kernel.ruleset import Listing, plan_table
 from . import reconcile, spread
@@ -164,7 +165,7 @@ class Watch:
             lines = [] if listing is None else plan_table(spread.table(self._bundle, live), listing)
             if lines:
                 nft.run(lines)
-        except nft.NftError as exc:  # somebody changed it in the meantime: the next round sees it
+        except CommandError as exc:  # somebody changed it in the meantime: the next round sees it
             self._say(f"{self._bundle.name}: {exc}")
             self._generation = -1
             return

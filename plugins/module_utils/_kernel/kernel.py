@@ -22,7 +22,7 @@ import time
 import traceback
 import typing as t
 
-from . import iproute, iptables, links, nft, rtnetlink
+from . import command, iptables, links, namespaces, nft, rtnetlink
 from . import routing as _routing
 from .observed import Host, Saved, View
 from .steps import Step
@@ -41,7 +41,6 @@ except ImportError:
         code = 0
 
 
-RUN_NETNS = "/run/netns"
 NTF_MASTER = 0x04  # linux/neighbour.h
 IFA_F_NODAD, FOREVER = 0x02, 0xFFFFFFFF  # linux/if_addr.h
 CLONE_NEWNET = 0x40000000  # linux/sched.h
@@ -78,14 +77,12 @@ class Kernel:
         if not netns:
             yield
             return
+        if not namespaces.exists(netns):
+            raise FileNotFoundError(errno.ENOENT, "no such network namespace", netns)
         # By descriptor: for a name, pyroute2 lists all namespaces first, and makes one that is mistyped.
-        there = os.open(os.path.join(RUN_NETNS, netns), os.O_RDONLY | os.O_CLOEXEC)
+        there = os.open(namespaces.path(netns), os.O_RDONLY | os.O_CLOEXEC)
         try:
             _netns.setns(there)
-        except OSError as exc:
-            if exc.errno == errno.EINVAL:  # a file alone: see is_namespace()
-                raise FileNotFoundError(errno.ENOENT, "no such network namespace", netns) from exc
-            raise
         finally:
             os.close(there)
         try:
@@ -127,7 +124,7 @@ class Kernel:
     ) -> dict[tuple[str, str, str], nft.Listing]:
         """nft tables, named as (netns, family, table); None for one that is not there."""
         result: dict[tuple[str, str, str], nft.Listing] = dict.fromkeys(keys)
-        running: collections.deque[tuple[tuple[str, str, str], nft.Process]] = collections.deque()
+        running: collections.deque[tuple[tuple[str, str, str], command.Process]] = collections.deque()
         try:
             for key in list(result):
                 if views[key[0]].exists:
@@ -142,7 +139,7 @@ class Kernel:
                 result[done] = nft.listed(process)
         finally:
             for _key, process in running:
-                process.end()
+                process.kill()
         return result
 
     def list_tables(self) -> list[tuple[str, str]]:
@@ -184,15 +181,16 @@ class Kernel:
                 getattr(self, "_" + step.op)(step)
             except NetlinkError as exc:
                 raise KernelError(f"{step.text}: {os.strerror(exc.code)}") from exc
-            except OSError as exc:
+            except command.CommandError as exc:  # the step's own text has the command
                 # nft itself names the line that it refuses, of hundreds perhaps.
+                raise KernelError(f"{step.text.splitlines()[0]}: {exc.reason}") from exc
+            except OSError as exc:
                 raise KernelError(f"{step.text.splitlines()[0]}: {exc.strerror or exc}") from exc
 
     def _netns_add(self, step: Step) -> None:
         name = step.args["name"]
-        path = os.path.join(RUN_NETNS, name)
-        if os.path.exists(path) and not is_namespace(name):
-            os.unlink(path)  # a run that was killed left the file without its namespace
+        if os.path.exists(namespaces.path(name)) and not namespaces.exists(name):
+            os.unlink(namespaces.path(name))  # a run that was killed left the file without its namespace
         # pyroute2's create() forks a process each time, which takes longer than all the rest. Here this thread goes
         # into a new namespace itself, attach() gives that its name as `ip netns add` does, and the thread comes home.
         if _libc.unshare(CLONE_NEWNET) != 0:
@@ -312,7 +310,7 @@ class Kernel:
 
     def _ip(self, step: Step) -> None:
         with self.within(step.netns):
-            iproute.run(step.args["words"], step.op)
+            command.run([step.op, *step.args["words"]])
 
     _tc = _ip
 
@@ -389,15 +387,6 @@ class Kernel:
     def _fdb(self, step: Step, verb: str, **attributes: t.Any) -> None:
         index = self._index(step.netns, step.args["dev"])
         self._handle(step.netns).fdb(verb, ifindex=index, lladdr=step.args["mac"], flags=NTF_MASTER, **attributes)
-
-
-def is_namespace(netns: str) -> bool:
-    """Whether C(ip netns) knows it: a file alone, left by a crash, is not a namespace."""
-    try:
-        path = os.path.join(RUN_NETNS, netns)
-        return os.stat(path).st_dev == os.stat("/proc/self/ns/net").st_dev
-    except FileNotFoundError:
-        return False
 
 
 def sysctl_path(key: str) -> str:

@@ -13,6 +13,7 @@ from ansible_collections.clustered.openvpn.plugins.module_utils._bundle import w
 from ansible_collections.clustered.openvpn.plugins.module_utils._bundle.liveness import Health, interval
 from ansible_collections.clustered.openvpn.plugins.module_utils._bundle.watch import Watch, received_packets
 from ansible_collections.clustered.openvpn.plugins.module_utils._kernel import nft
+from ansible_collections.clustered.openvpn.plugins.module_utils._kernel.command import CommandError
 
 from .test_bundle import bundle
 
@@ -80,7 +81,7 @@ class Generations:
 
 
 def refuse(lines):
-    raise nft.NftError("busy")
+    raise CommandError(["nft"], "busy")
 
 
 def watch_of(made, monkeypatch, say=lambda text: None, generations=()):
