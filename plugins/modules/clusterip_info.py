@@ -88,7 +88,6 @@ clusters:
       unowned: []
 """
 
-
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import _module
@@ -173,7 +172,8 @@ def main() -> None:
     try:
         if only is not None:
             cluster.cluster_name("name", only)
-        with _module.opened(module) as kernel:
+        _module.require_root(module)
+        with _module.kernel_of(module) as kernel:
             known = [table for family, table in kernel.list_tables() if family in ("netdev", "bridge")]
             known += [
                 chain for lines in kernel.saved([""])[""].lines.values() for chain in iptables_rules.chains(lines)

@@ -21,7 +21,7 @@ import struct
 import time
 import typing as t
 
-from .._kernel import nft
+from .._kernel import namespaces, nft
 from .._kernel.command import CommandError
 from .._kernel.kernel import Kernel
 from .._kernel.ruleset import Listing, plan_table
@@ -45,7 +45,7 @@ def received_packets(text: str) -> dict[str, int]:
 
 def watch(bundle: Bundle, until: t.Callable[[], bool], say: t.Callable[[str], None]) -> None:
     """Watch in the bundle's namespace, until C(until) says to stop, which is asked a few times in a second."""
-    with Kernel() as kernel, kernel.within(bundle.netns):
+    with Kernel() as kernel, namespaces.within(bundle.netns):
         Watch(bundle, kernel, say).run(until)
 
 

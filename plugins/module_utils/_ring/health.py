@@ -11,7 +11,7 @@ import signal
 import subprocess
 import typing as t
 
-from .._kernel import kernel as _kernel
+from .._kernel import namespaces
 from .._openvpn import processes, supervisor
 from .._openvpn.instance import Instance
 from .._openvpn.management import Busy, Management, ManagementError, NotListening
@@ -65,9 +65,8 @@ def refused(command: t.Sequence[str], netns: str, timeout: float) -> str:
 
 def _somebody_talks_to_it(instance: Instance, path: str) -> bool:
     """The server's end of a connection is listed in the namespace of who has connected: a shell of the host, mostly."""
-    with _kernel.Kernel() as kernel:
-        for netns in dict.fromkeys(("", instance.netns)):
-            with kernel.within(netns), open("/proc/thread-self/net/unix", errors="replace") as file:
-                if any(words[-1] == path and words[5] == ACCEPTED for words in map(str.split, file)):
-                    return True
+    for netns in dict.fromkeys(("", instance.netns)):
+        with namespaces.within(netns), open("/proc/thread-self/net/unix", errors="replace") as file:
+            if any(words[-1] == path and words[5] == ACCEPTED for words in map(str.split, file)):
+                return True
     return False
