@@ -229,7 +229,7 @@ class BundleLab(World):
         (params,) = self.layouts[end]["bundles"]
         bundle = _bundle.bundle_from(params)
         listed = sh(f"nft -j list chain inet {bundle.table} spread", self.ends[end])
-        return spread.live_in(bundle, json.loads(listed)["nftables"])
+        return spread.live_tunnels(bundle, json.loads(listed)["nftables"])
 
     def wait_live(self, numbers: t.Sequence[int], seconds: float = 30, ends: t.Sequence[int] = (0, 1)) -> float:
         """Wait until these are in the spread at both ends; seconds that it took."""

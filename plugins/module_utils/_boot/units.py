@@ -10,13 +10,14 @@ in the unit alone.
 
 from __future__ import annotations
 
+from .._bundle import bundle as _bundle
 from .._openvpn.supervisor_systemd import UNITS
 from . import program
 
 PROGRAM = "/usr/local/sbin/clustered-openvpn"
 LIBRARY = "/usr/local/lib/clustered-openvpn"
 UNIT = f"{UNITS}/clustered-openvpn@.service"
-WATCH = "clustered-openvpn-watch"
+WATCH = _bundle.WATCH_UNIT
 WATCH_UNIT = f"{UNITS}/{WATCH}@.service"
 DISTRIBUTED = "/lib/systemd/system"
 MEMBER = "clustered-openvpn-member.conf"  # the drop-in of an instance's unit
