@@ -77,10 +77,8 @@ def main() -> int:
     print_table(results)
     bad = [r.name for r in results if not r.good]
     members = {r.predicted for r in results}
-    served = len(results) - len(bad)
-    print(
-        f"{served} of {len(results)} clients are served by the predicted member; {len(members)} members have clients."
-    )
+    served = f"{len(results) - len(bad)} of {len(results)}"
+    print(f"{served} clients are served by the predicted member. {len(members)} members have clients.")
     if bad:
         print(f"Failed: {', '.join(bad)}", file=sys.stderr)
     print_summary(state)
