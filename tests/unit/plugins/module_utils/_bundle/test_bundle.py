@@ -4,11 +4,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+import yaml
 
 from ansible_collections.clustered.openvpn.plugins.module_utils._bundle import bundle as _bundle
 from ansible_collections.clustered.openvpn.plugins.module_utils._params import ParameterError
 
+ROLE = Path(__file__).parents[5] / "roles/tunnel_bundle"
 PARAMS = {
     "name": "site",
     "networks": ["10.99.0.128/25", "192.168.2.0/24"],
@@ -72,3 +76,13 @@ def test_a_rate_is_one_that_tc_can_hold(rate):
 
 def test_no_cluster_can_have_the_name_of_the_table():
     assert bundle(1).table == "clustered_openvpn_site.bundle"
+
+
+def test_the_role_has_the_defaults_of_the_module():
+    role = yaml.safe_load((ROLE / "defaults/main.yml").read_text())
+    renamed = {"queue": "txqueuelen"}
+    by_the_role = {"addresses", "former_addresses", "mtu", "networks"}  # computed from other settings
+    differ = {"reordering"}  # the module leaves it to the kernel
+    for name, option in _bundle.BUNDLE_OPTIONS.items():
+        if "default" in option and name not in by_the_role | differ:
+            assert role[f"tunnel_bundle_{renamed.get(name, name)}"] == option["default"], name

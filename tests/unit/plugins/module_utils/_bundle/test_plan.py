@@ -77,8 +77,8 @@ def test_an_ipv6_peer_of_old_leaves_its_address_and_its_route():
     device = replace(
         seen.devices["site-1"], addresses=frozenset({("10.99.0.2", None), ("fd99::2", "fd99::8000:0:0:9")})
     )
-    said = commands(made, replace(seen, devices={**seen.devices, "site-1": device}))
-    assert [text for text in said if " -4 " not in text] == [
+    texts = commands(made, replace(seen, devices={**seen.devices, "site-1": device}))
+    assert [text for text in texts if " -4 " not in text] == [
         "ip addr del fd99::2/128 peer fd99::8000:0:0:9 dev site-1",
         "ip addr add fd99::2/128 dev site-1 nodad",
         "ip -6 route add fd99::8000:0:0:2/128 proto 197 dev site-1",
@@ -90,8 +90,8 @@ def test_an_ipv6_peer_of_old_leaves_its_address_and_its_route():
 
 def test_no_route_waits_for_what_the_kernel_does_after_an_address():
     """IPv6: the route to the peer, and the end of duplicate address detection, sometimes come too late."""
-    said = commands(with_ipv6(), Seen({"lo": LOOPBACK}))
-    assert [text for text in said if "fd99" in text or " -6 " in text] == [
+    texts = commands(with_ipv6(), Seen({"lo": LOOPBACK}))
+    assert [text for text in texts if "fd99" in text or " -6 " in text] == [
         "ip addr add fd99::2/128 dev site-1 nodad",
         "ip addr add fd99::1/128 dev lo nodad",
         "ip -6 route add fd99::8000:0:0:2/128 proto 197 dev site-1",
@@ -105,8 +105,8 @@ def test_tap_devices_have_their_link_local_address_at_once():
     """It is the source of neighbour solicitations."""
     key = "net/ipv6/conf/site-1/accept_dad"
     tap = replace(with_ipv6(), device_type="tap")
-    said = commands(tap, Seen({"lo": LOOPBACK}))
-    assert said.index(f"sysctl -w {key}=0") < said.index("ip link set dev site-1 up")
+    texts = commands(tap, Seen({"lo": LOOPBACK}))
+    assert texts.index(f"sysctl -w {key}=0") < texts.index("ip link set dev site-1 up")
     for made, steps in ((tap, [f"sysctl -w {key}=0"]), (with_ipv6(), [])):
         before = {**plan.sysctls(made), key: "1"}
         assert [one.text for one in plan.plan(made, held(made), before, None) if one.op == "sysctl"] == steps
