@@ -3,9 +3,10 @@
 set -euo pipefail
 
 ip -o link | sed -E 's/^[0-9]+: //; s/@if[0-9]+//; s/ qlen [0-9]+//; s/^/link /'
-ip -o addr | sed -E 's/^[0-9]+: //; s/^/address /'
+# Figures that count by themselves are left out: what is left of a lifetime, the number of tracked flows.
+ip -o addr | sed -E 's/^[0-9]+: //; s/_lft [0-9]+sec/_lft limited/g; s/^/address /'
 ip -4 route show table all | sed 's/^/route /'
-ip -6 route show table all | sed '/^multicast ff/d; s/^/route /'
+ip -6 route show table all | sed -E '/^multicast ff/d; s/ expires [0-9]+sec/ expires/; s/^/route /'
 ip rule | sed 's/^/rule /'
 ip neigh show proxy | sed 's/^/proxy /'
 ip netns | sed 's/^/namespace /'

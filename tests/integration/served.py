@@ -130,6 +130,7 @@ _PORT_KEYS = (
     *("flood", "learning", "hairpin", "guard", "fastleave", "mcast_flood", "bcast_flood", "isolated"),
     *("neigh_suppress", "mcast_to_unicast", "cost", "priority", "locked"),
 )
+FOREVER = 2**32 - 1  # an address's lifetime without an end
 SHOW = """
 ip -j -d addr; echo; ip -j -d -4 route show table all; echo; ip -j -d -6 route show table all; echo
 ip -j neigh show nud permanent; echo; ip -j neigh show proxy; echo; bridge -j fdb; echo
@@ -189,8 +190,10 @@ def _link_lines(link: dict[str, t.Any], macs: t.Collection[str]) -> t.Iterator[s
     )
     for address in link["addr_info"]:
         if address["scope"] != "link" or address["family"] == "inet":
-            known = ("local", "prefixlen", "address", "broadcast", "scope", "secondary", "valid_life_time", "metric")
-            yield f"address {name} { ({k: address.get(k) for k in known}) }"
+            keys = ("local", "prefixlen", "address", "broadcast", "scope", "secondary", "metric")
+            shown = {k: address.get(k) for k in keys}
+            lasting = address.get("valid_life_time", FOREVER) == FOREVER  # the rest of a lifetime passes by itself
+            yield f"address {name} {shown} {'lasting' if lasting else 'limited'}"
 
 
 def _route(route: dict[str, t.Any]) -> str:

@@ -35,8 +35,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Site]:
 def dump(site: Site) -> str:
     """Namespaces, links, addresses, routes, rules of the host."""
     commands = (
-        "ip -br link; ip -br -4 addr; ip route; ip neigh show proxy; bridge fdb; nft list ruleset;"
-        " sysctl -a -r forwarding"
+        "ip -br link; ip -br -4 addr; ip route; ip neigh show proxy; nft list ruleset;"
+        " bridge fdb | grep -E 'permanent|static'; sysctl -a -r forwarding"
     )
     return "\n".join(site.world.namespaces()) + sh(commands, site.world.host)
 

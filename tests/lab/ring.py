@@ -18,11 +18,12 @@ import time
 import typing as t
 from pathlib import Path
 
-from cluster import ADDRESS, INSTANCES, wait_until
-from hosts import Hosts
 from integration.world import within
 
 from ansible_collections.clustered.openvpn.plugins.filter.cluster import bucket
+
+from .cluster import ADDRESS, INSTANCES, wait_until
+from .hosts import Hosts
 
 PLAYBOOKS = Path(__file__).parents[2] / "playbooks"
 NET = "198.18.0"  # the many clients', behind c1

@@ -16,12 +16,13 @@ import time
 import typing as t
 
 import pytest
-from client import LAB
-from cluster import ADDRESS, INSIDE, Cluster, say, wait_until
 from integration.served import differences, differences_at_last
 from integration.world import within
 
 from ansible_collections.clustered.openvpn.plugins.filter.cluster import bucket_member, bucket_owners
+
+from .client import LAB
+from .cluster import ADDRESS, INSIDE, Cluster, say, wait_until
 
 MEMBERS = [f"vpn{i + 1}" for i in range(4)]
 CLIENTS = 8

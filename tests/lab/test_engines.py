@@ -16,10 +16,11 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from client import LAB
-from main import Lab
 
 from ansible_collections.clustered.openvpn.plugins.module_utils._cluster import hashing
+
+from .client import LAB
+from .main import Lab
 
 PLAYBOOK = Path(__file__).parents[2] / "playbooks/migrate_engine.yml"
 NAME = f"engines{os.getpid()}"

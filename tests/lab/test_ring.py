@@ -12,10 +12,11 @@ import time
 import typing as t
 
 import pytest
-from cluster import ADDRESS, PORTS, say, wait_until
-from ring import UNITS, WEB, Capture, Ring, Sampler, bucket_of
 
 from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn import management
+
+from .cluster import ADDRESS, PORTS, say, wait_until
+from .ring import UNITS, WEB, Capture, Ring, Sampler, bucket_of
 
 LOST, KEPT = 5, 20  # clients that are looked at
 

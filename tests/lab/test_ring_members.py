@@ -14,10 +14,11 @@ import time
 import typing as t
 
 import pytest
-from cluster import ADDRESS, PORTS, say, wait_until
-from ring import NET, TABLE, UNITS, WEB, Capture, Ring, bucket_of
 
 from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn import management
+
+from .cluster import ADDRESS, PORTS, say, wait_until
+from .ring import NET, TABLE, UNITS, WEB, Capture, Ring, bucket_of
 
 # A web server in a member, whose page is the member's name. As a unit, so that it is back after a reboot.
 SERVER = """

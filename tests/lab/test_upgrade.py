@@ -18,14 +18,15 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from cluster import ADDRESS, INSTANCES, PORTS, say, wait_until
-from hosts import Hosts
 
 from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn import management
 
+from .cluster import ADDRESS, INSTANCES, PORTS, say, wait_until
+from .hosts import Hosts
+
 ROOT = Path(__file__).parents[2]
 EARLIER = os.environ.get("UPGRADE_FROM", "de9d873")
-# The tasks that may change something: those that install the boot program (and restart the watch, which is a part of it),
+# The tasks that may change something: those that install the boot program (and restart the watch, which is part of it),
 # and those that save the desired state.
 EXPECTED = re.compile(r"program|boot|desired state|[Ww]atch|hosts of the (ring|cluster)|ring", re.I)
 
