@@ -228,8 +228,9 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._kernel.command import CommandError
 from ..module_utils._kernel.steps import prepared_diff
-from ..module_utils._openvpn.instance import INSTANCE_OPTIONS, Desired, instances_from
+from ..module_utils._openvpn.instance import INSTANCE_OPTIONS, instances_from
 from ..module_utils._openvpn.lifecycle import Lifecycle, choose_supervisor
+from ..module_utils._openvpn.plan import Desired
 from ..module_utils._openvpn.supervisor import has_systemd
 from ..module_utils._params import ParameterError
 
@@ -254,22 +255,25 @@ def run(module: AnsibleModule) -> None:
         raise ParameterError("supervisor", "systemd", "systemd does not run on this host; use 'auto' or 'process'")
     supervisor = choose_supervisor(p["supervisor"])
     task = Lifecycle(supervisor, Desired(p["state"], p["enabled"]), p["timeout"], module.warn)
-    task.look(instances)
-    missing = task.missing()
-    if task.mistakes() or (missing and not module.check_mode):
-        refused = task.report(predicted=False)
-        msg = "; ".join(task.mistakes() + missing)
-        module.fail_json(msg=msg, commands=[], instances=refused, supervisor=supervisor.name)
+    task.prepare(instances)
+    invalid, missing = task.invalid_parameters(), task.missing_prerequisites()
+    if invalid or (missing and not module.check_mode):
+        module.fail_json(
+            msg="; ".join(invalid + missing),
+            commands=[],
+            instances=task.report(predicted=False),
+            supervisor=supervisor.name,
+        )
     for sentence in missing:
-        module.warn(f"{sentence} (check mode: taken as made by an earlier task)")
+        module.warn(f"{sentence} (check mode: assumed to be done by an earlier task)")
     commands = task.commands()
-    if not module.check_mode:
-        task.apply()
-        if task.errors and not task.applied:  # it was found unsound, or a trial failed: nothing was done
-            commands = []
+    if module.check_mode:
+        for name, sentence in task.failing_starts().items():
+            module.warn(f"{name}: {sentence} (check mode: assumed to be fixed by an earlier task)")
     else:
-        for name, sentence in task.unsound().items():
-            module.warn(f"{name}: {sentence} (check mode: taken as put right by an earlier task)")
+        task.apply()
+        if task.errors and not task.changed:  # a check or a trial failed
+            commands = []
     result: dict[str, t.Any] = {
         "commands": commands,
         "diff": prepared_diff(commands),
@@ -277,8 +281,8 @@ def run(module: AnsibleModule) -> None:
         "supervisor": supervisor.name,
     }
     if task.errors:
-        module.fail_json(msg="\n".join(task.errors), changed=task.applied, **result)
-    module.exit_json(changed=bool(task.steps), **result)
+        module.fail_json(msg="\n".join(task.errors), changed=task.changed, **result)
+    module.exit_json(changed=bool(task.actions), **result)
 
 
 def main() -> None:

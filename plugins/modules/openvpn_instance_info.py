@@ -207,9 +207,10 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._kernel.command import CommandError
 from ..module_utils._openvpn import processes
-from ..module_utils._openvpn.instance import Instance, Observed
+from ..module_utils._openvpn.instance import Instance
 from ..module_utils._openvpn.lifecycle import choose_supervisor
 from ..module_utils._openvpn.management import Management, ManagementError, ask
+from ..module_utils._openvpn.plan import Observed
 
 ARGUMENT_SPEC = {
     "instances": {"type": "list", "elements": "str"},
@@ -276,7 +277,7 @@ def main() -> None:
     if os.geteuid() != 0:
         module.fail_json(msg="this module asks processes of other users and must run as root: use 'become: true'")
     supervisor = choose_supervisor(module.params["supervisor"])
-    known = {instance.name: instance for instance in supervisor.known()}
+    known = {instance.name: instance for instance in supervisor.instances()}
     names = module.params["instances"]
     if names is None:
         names = sorted(known)

@@ -233,7 +233,7 @@ from ..module_utils._bundle.bundle import TUNNEL_OPTIONS, Bundle, bundle_from
 from ..module_utils._kernel import steps
 from ..module_utils._kernel.command import CommandError
 from ..module_utils._kernel.kernel import Kernel
-from ..module_utils._openvpn import preflight
+from ..module_utils._openvpn import ports
 from ..module_utils._openvpn.config import Endpoint
 from ..module_utils._openvpn.instance import RUN, Instance
 from ..module_utils._openvpn.processes import command_line
@@ -268,7 +268,7 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
 def own_processes(bundle: Bundle, by_process: bool) -> set[int]:
     """The bundle's processes that listen: its watch, and tunnels, be they about to move to another port or to go."""
     served = re.compile(rf"{RUN}/{re.escape(bundle.name)}-[0-9]+/management\.sock")
-    listening = {holder.pid for holder in preflight.holders(bundle.netns)}
+    listening = {holder.pid for holder in ports.listeners(bundle.netns)}
     found = {pid for pid in listening if any(map(served.fullmatch, command_line(pid)))}
     if by_process:
         return {*found, watch_process.running(bundle.name).get("pid", 0)} - {0}
@@ -284,7 +284,7 @@ def refuse_taken_ports(bundle: Bundle, by_process: bool) -> None:
         Instance(x.device, netns=bundle.netns, management=f"{RUN}/{x.device}/management.sock") for x in bundle.tunnels
     ]
     ours = own_processes(bundle, by_process)
-    taken = preflight.taken([(i, Endpoint("udp", x.port)) for i, x in zip(instances, bundle.tunnels)], ours)
+    taken = ports.in_use([(i, Endpoint("udp", x.port)) for i, x in zip(instances, bundle.tunnels)], ours)
     for i, tunnel in enumerate(bundle.tunnels):
         if tunnel.device in taken:
             raise ParameterError(f"tunnels[{i}].port", tunnel.port, taken[tunnel.device])
@@ -293,7 +293,7 @@ def refuse_taken_ports(bundle: Bundle, by_process: bool) -> None:
         for i, x in zip(instances, bundle.tunnels)
         if bundle.timeout
     ]
-    for why in preflight.taken(probes, ours).values():
+    for why in ports.in_use(probes, ours).values():
         raise ParameterError("probe_port", bundle.probe_port, why)
 
 

@@ -34,11 +34,10 @@ def test_without_a_program(lab: OpenVpnLab, program: str) -> None:
     args = {"instances": [lab.server()], "supervisor": "process"}
     result = call(lab, "openvpn_instance", args, before=before)
     assert result["failed"]
-    assert f"the program {program!r} is missing in" in result["msg"]
-    assert "install the package" in result["msg"]
+    assert f"the program {program!r} is missing: install the package" in result["msg"]
     result = call(lab, "openvpn_instance", {**args, "_ansible_check_mode": True}, before=before)
     assert not result.get("failed"), result["msg"]
-    assert f"the program {program!r} is missing in" in str(result["warnings"])
+    assert f"the program {program!r} is missing: install the package" in str(result["warnings"])
     assert not traces(lab)
 
 
@@ -70,8 +69,8 @@ BAD: dict[str, tuple[t.Callable[[], dict[str, bytes]], str, str]] = {
         "not signed by the CA",
     ),
     "an expired list": (lambda: {"crl_pem": CA.revocations(since=-5, until=-1)}, "crl.pem", "expired on"),
-    "a list of another CA": (lambda: {"crl_pem": OTHER.revocations()}, "crl.pem", "not a list of the CA"),
-    "no list": (lambda: {"crl_pem": b"nothing"}, "crl.pem", "holds no revocation list"),
+    "a list of another CA": (lambda: {"crl_pem": OTHER.revocations()}, "crl.pem", "not issued by the CA"),
+    "no list": (lambda: {"crl_pem": b"nothing"}, "crl.pem", "contains no revocation list"),
 }
 
 
@@ -166,7 +165,7 @@ def test_a_port_that_another_process_holds(lab: OpenVpnLab, kind: int, protocol:
 def test_two_instances_with_one_port(lab: OpenVpnLab) -> None:
     result = lab.ensure(lab.server(), lab.server("s2"))
     assert result["failed"]
-    assert f"udp port 1194 of 192.0.2.2 is the port of {lab.name('s')} too" in result["msg"]
+    assert f"udp port 1194 of 192.0.2.2 is already the port of {lab.name('s')} in" in result["msg"]
     assert not traces(lab)
 
 
