@@ -99,6 +99,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._cluster.reconnect import Hashing, tell
 from ..module_utils._kernel.steps import prepared_diff
+from ..module_utils._openvpn.instance import management_socket
 from ..module_utils._openvpn.management import ManagementError, NotListening
 
 ARGUMENT_SPEC = {
@@ -126,7 +127,7 @@ ARGUMENT_SPEC = {
 
 def tell_clients(module: AnsibleModule, instance: dict) -> dict:
     """The clients of one instance that do not belong there: client id -> common name. They are told."""
-    path = instance["management"] or f"/run/clustered-openvpn/{instance['name']}/management.sock"
+    path = instance["management"] or management_socket(instance["name"])
     hashing = Hashing(**{key: module.params[key] for key in ("total_nodes", "hash_init", "hashmode", "hash_as")})
     try:
         return tell(path, instance["port"], instance["local_nodes"], hashing, dry=module.check_mode)

@@ -235,7 +235,7 @@ from ..module_utils._kernel.command import CommandError
 from ..module_utils._kernel.kernel import Kernel
 from ..module_utils._openvpn import ports
 from ..module_utils._openvpn.config import Endpoint
-from ..module_utils._openvpn.instance import RUN, Instance
+from ..module_utils._openvpn.instance import MANAGEMENT_SOCKET, RUN, Instance, management_socket
 from ..module_utils._openvpn.processes import command_line
 from ..module_utils._openvpn.supervisor import has_systemd, run
 from ..module_utils._params import ParameterError
@@ -267,7 +267,7 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
 
 def own_processes(bundle: Bundle, by_process: bool) -> set[int]:
     """The bundle's processes that listen: its watch, and tunnels, be they about to move to another port or to go."""
-    served = re.compile(rf"{RUN}/{re.escape(bundle.name)}-[0-9]+/management\.sock")
+    served = re.compile(rf"{RUN}/{re.escape(bundle.name)}-[0-9]+/{re.escape(MANAGEMENT_SOCKET)}")
     listening = {holder.pid for holder in ports.listeners(bundle.netns)}
     found = {pid for pid in listening if any(map(served.fullmatch, command_line(pid)))}
     if by_process:
@@ -280,9 +280,7 @@ def own_processes(bundle: Bundle, by_process: bool) -> set[int]:
 
 def refuse_taken_ports(bundle: Bundle, by_process: bool) -> None:
     """A port that another process listens on would be found out too late, by OpenVPN or the watch."""
-    instances = [
-        Instance(x.device, netns=bundle.netns, management=f"{RUN}/{x.device}/management.sock") for x in bundle.tunnels
-    ]
+    instances = [Instance(x.device, netns=bundle.netns, management=management_socket(x.device)) for x in bundle.tunnels]
     ours = own_processes(bundle, by_process)
     taken = ports.in_use([(i, Endpoint("udp", x.port)) for i, x in zip(instances, bundle.tunnels)], ours)
     for i, tunnel in enumerate(bundle.tunnels):

@@ -17,6 +17,7 @@ from .._params import ParameterError
 RUN = "/run/clustered-openvpn"
 STATE = "/var/lib/clustered-openvpn"
 LOG = "/var/log/clustered-openvpn"
+MANAGEMENT_SOCKET = "management.sock"  # in the run directory
 
 # The name is used unescaped in paths and unit names.
 _NAME = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,63}\Z")
@@ -102,7 +103,25 @@ def config_path(role: str, name: str) -> str:
 
 def management_socket(name: str) -> str:
     """The default path of an instance's management socket."""
-    return f"{RUN}/{name}/management.sock"
+    return f"{RUN}/{name}/{MANAGEMENT_SOCKET}"
+
+
+def default_device(name: str) -> str:
+    """The tun device of an instance of the roles openvpn_server and openvpn_client that names none."""
+    return f"tun-{name}"
+
+
+def instance_names(name: str, role: str = "server") -> dict[str, str]:
+    """The names that belong to an instance, for roles and templates. C(role): server, client."""
+    instance = Instance(name, role)
+    return {
+        "unit": instance.unit,
+        "config": config_path(role, name),
+        "device": default_device(name),
+        "pool": instance.pool_file,
+        "management": management_socket(name),
+        "status": instance.status_file,
+    }
 
 
 # --- parameters -------------------------------------------------------------------------------------------------------

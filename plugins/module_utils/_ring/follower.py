@@ -23,6 +23,7 @@ from .._kernel import kernel as _kernel
 from .._kernel import nft, rtnetlink, ruleset
 from .._kernel.observed import View
 from .._kernel.steps import step
+from .._openvpn.instance import management_socket
 from .._openvpn.management import ManagementError
 from . import claims as _claims
 from . import election, health
@@ -249,7 +250,7 @@ def tell_clients(failover: Failover, slots: _claims.Owners) -> None:
         buckets = frozenset(_slots.buckets_of(mine, claims.slots, claims.total_nodes))
         for instance, port in zip(member.instances, member.ports):
             try:
-                told = tell(f"{instance.run_dir}/management.sock", port, buckets, failover.hashing)
+                told = tell(management_socket(instance.name), port, buckets, failover.hashing)
             except ManagementError:  # it hangs, or is gone: they notice by themselves
                 continue
             if told:

@@ -13,7 +13,7 @@ import typing as t
 
 from .._kernel import namespaces
 from .._openvpn import processes, supervisor
-from .._openvpn.instance import Instance
+from .._openvpn.instance import Instance, management_socket
 from .._openvpn.management import Busy, Management, ManagementError, NotListening
 
 ACCEPTED = "03"  # SS_CONNECTED, the state of an accepted connection in /proc/net/unix
@@ -21,7 +21,7 @@ ACCEPTED = "03"  # SS_CONNECTED, the state of an accepted connection in /proc/ne
 
 def trouble(instance: Instance, timeout: float) -> str:
     """What is wrong with an instance, in words; "" if nothing is."""
-    path = f"{instance.run_dir}/management.sock"
+    path = management_socket(instance.name)
     try:
         with Management(path, timeout) as management:
             pid, state = management.pid(), management.state()
