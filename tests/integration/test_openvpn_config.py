@@ -122,7 +122,7 @@ def test_absent_removes_those_that_are_named(etc: Etc) -> None:
     with pytest.raises(ModuleFailed, match="state is absent but all of the following are missing: names"):
         etc.world.module("openvpn_config", state="absent")
     for state, parameter in (("absent", "names"), ("present", "configurations")):
-        with pytest.raises(ModuleFailed, match=f"{parameter}: None: give a list"):
+        with pytest.raises(ModuleFailed, match=f"{parameter}: None: use a list"):
             etc.world.module("openvpn_config", **{"state": state, parameter: None})
 
 
@@ -160,7 +160,7 @@ def test_a_group_or_a_directory_that_an_earlier_task_makes(etc: Etc) -> None:
     etc.server.mkdir()
     said = {"configurations": TWO, "group": "no-such-group"}
     assert etc.world.module("openvpn_config", check=True, **said)["changed_names"] == ["one", "two"]
-    with pytest.raises(ModuleFailed, match="group: 'no-such-group': there is no such group; make it"):
+    with pytest.raises(ModuleFailed, match="group: 'no-such-group': there is no such group; create it"):
         etc.world.module("openvpn_config", **said)
     assert etc.files() == {}
 

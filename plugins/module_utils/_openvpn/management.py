@@ -5,7 +5,7 @@
 """Client for the management socket of an OpenVPN process, with parsers for its answers.
 
 The socket serves one client at a time; a second connection waits without an answer. So conversations are short, every
-wait has a timeout, and a socket without a greeting is "busy", whatever the state of its process.
+wait has a timeout, and a socket that sends no greeting is "busy", which does not imply that its process hangs.
 """
 
 from __future__ import annotations

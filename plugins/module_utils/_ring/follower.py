@@ -18,7 +18,7 @@ import threading
 import time
 import typing as t
 
-from .._cluster.reconnect import tell
+from .._cluster.reconnect import reconnect_clients
 from .._kernel import kernel as _kernel
 from .._kernel import nft, rtnetlink, ruleset
 from .._kernel.observed import View
@@ -250,7 +250,7 @@ def tell_clients(failover: Failover, slots: _claims.Owners) -> None:
         buckets = frozenset(_slots.buckets_of(mine, claims.slots, claims.total_nodes))
         for instance, port in zip(member.instances, member.ports):
             try:
-                told = tell(management_socket(instance.name), port, buckets, failover.hashing)
+                told = reconnect_clients(management_socket(instance.name), port, buckets, failover.hashing)
             except ManagementError:  # it hangs, or is gone: they notice by themselves
                 continue
             if told:
