@@ -26,7 +26,8 @@ description:
   - Before a process is started or restarted, the module checks for problems with which OpenVPN would not start or would
     refuse all clients. These are an expired certificate, a certificate that does not match its key or its CA, a
     revocation list that is expired or issued by another CA, a file that the user cannot read, and a port in use. If it
-    finds one, the task fails before any change. For an instance that keeps running, it is a warning.
+    finds one, the task fails before any change. Certificates and revocation lists of instances that keep running are
+    checked, too, but only cause warnings.
   - An instance that was not running is started without a trial, and stopped again if it does not become ready.
 options:
   instances:

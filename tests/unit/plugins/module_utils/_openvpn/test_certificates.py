@@ -61,14 +61,14 @@ LOCKED = ec.generate_private_key(ec.SECP256R1())
         good(crl_verify=OTHER.revocations() + CA.revocations()),
         good(crl_verify=CA.revocations(since=-9, until=-8) + CA.revocations()),
         good(cert=CERT.replace(b"\n", b"\r\n")),
-        # a chain: in the certificate's file, among the extra ones, with the CA
+        # an intermediate CA: in the file of the certificate, in extra-certs, in ca
         pair((IN_A_CHAIN[0] + BELOW.pem, IN_A_CHAIN[1])),
         pair(BELOW.issue("in a chain"), extra_certs=BELOW.pem),
         pair(BELOW.issue("in a chain"), ca=CA.pem + BELOW.pem),
-        # without a CA a peer is known by its fingerprint; without a key here, a token may have it
+        # without a CA, peers verify fingerprints; without a key file, a token may contain the key
         {"cert": OTHER.issue("alone")[0]},
         {"cert": CERT, "key": KEY},
-        # a passphrase that is there, and one that is not: OpenVPN says so itself
+        # with a passphrase, and without: OpenVPN reports the latter itself
         pair((CA.issue("locked", key=LOCKED)[0], private(LOCKED, b"secret")), askpass=b"secret\n"),
         pair((CA.issue("locked", key=LOCKED)[0], private(LOCKED, b"secret"))),
         pair((CA.issue("locked", key=LOCKED)[0], private(LOCKED, b"secret")), askpass=b"wrong\n"),
