@@ -95,7 +95,7 @@ clients:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils._cluster.reconnect import Hashing, reconnect_clients
+from ..module_utils._cluster.reconnect import Hashing, send_restarts
 from ..module_utils._openvpn.instance import management_socket
 from ..module_utils._openvpn.management import ManagementError, NotListening
 
@@ -127,7 +127,7 @@ def reconnect(module: AnsibleModule, instance: dict) -> dict:
     path = instance["management"] or management_socket(instance["name"])
     hashing = Hashing(**{key: module.params[key] for key in ("total_nodes", "hash_init", "hashmode", "hash_as")})
     try:
-        return reconnect_clients(path, instance["port"], instance["local_nodes"], hashing, dry_run=module.check_mode)
+        return send_restarts(path, instance["port"], instance["local_nodes"], hashing, dry_run=module.check_mode)
     except ManagementError as exc:
         # Only a delay: the clients reconnect after their ping-restart. In check mode the server may not exist yet.
         if not (module.check_mode and isinstance(exc, NotListening)):

@@ -46,7 +46,7 @@ def misplaced_clients(
     total_nodes: int,
     hash_init: int,
     ports: t.Sequence[int | None],
-    hash_as: str = "nftables",
+    hash_as: str = hashing.DEFAULT,
 ) -> list[Client]:
     """The clients of a server that hash to a bucket outside C(local_nodes), the buckets of its member.
 

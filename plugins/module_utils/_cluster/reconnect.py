@@ -27,10 +27,10 @@ class Hashing:
     hash_as: str
 
 
-def reconnect_clients(
+def send_restarts(
     path: str, port: int, local_nodes: t.Collection[int], hashing: Hashing, *, dry_run: bool = False
 ) -> dict[int, str]:
-    """Reconnect the misplaced clients of one server: client id -> common name.
+    """Send a RESTART to the misplaced clients of one server, so that they reconnect: client id -> common name.
 
     C(path): its management socket. C(port): the port of the service. C(local_nodes): the buckets of its member.
     C(dry_run): only find the clients. Raises ManagementError.
