@@ -26,6 +26,7 @@ def main() -> None:
     """Until standard input ends."""
     for name in ("netns", "veth", "bridge", "clusterip", "clusterip_info"):
         importlib.import_module(f"{MODULES}.{name}")
+    importlib.import_module("pyroute2")  # modules import it when they change something
     for line in sys.stdin:
         request = json.loads(line)
         pid = os.fork()

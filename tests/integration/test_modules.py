@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import os
 import typing as t
+from pathlib import Path
 
 import pytest
 
 from .served import ServedWorld
-from .world import ModuleFailed, World, sh
+from .world import COLLECTIONS, ModuleFailed, World, call, sh
 
 
 class Parts:
@@ -94,6 +95,26 @@ def test_a_second_run_changes_nothing(parts: Parts) -> None:
     before = parts.dump()
     assert parts.run() == [[], [], []]
     assert parts.dump() == before
+
+
+def test_a_run_that_changes_nothing_does_not_import_pyroute2(parts: Parts, tmp_path: Path) -> None:
+    """The import takes longer than the rest of such a run."""
+    parts.run()
+    (tmp_path / "pyroute2").mkdir()
+    (tmp_path / "pyroute2/__init__.py").write_text("raise ImportError('must not be imported')\n")
+    cluster = {"name": "absent", "address": "192.0.2.10", "interface": "lo", "state": "absent"}
+    for module, args in (
+        ("netns", {"namespaces": parts.namespaces}),
+        ("veth", {"veths": parts.veths}),
+        ("bridge", {"bridges": parts.bridges}),
+        ("clusterip", cluster),
+    ):
+        for check in (False, True):
+            result = call(
+                parts.world, module, {**args, "_ansible_check_mode": check}, PYTHONPATH=f"{tmp_path}:{COLLECTIONS}"
+            )
+            assert not result.get("failed"), result["msg"]
+            assert not result["changed"]
 
 
 # name -> what happens behind our back, and the module and the command that repair it

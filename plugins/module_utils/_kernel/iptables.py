@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import os
 
-from . import command
+from . import command, nft
 
 LEGACY, NFT = "iptables-legacy", "iptables-nft"
+TABLES = ("filter", "mangle", "nat", "raw", "security")
 WAIT = "5"  # seconds, for others who change rules at the same time
 CLUSTERIP = "/proc/thread-self/net/ipt_CLUSTERIP"  # with a file for each address
 
@@ -26,6 +27,8 @@ def run(tool: str, lines: list[str]) -> None:
 def saved(tool: str) -> list[str]:
     """The lines of iptables-save. Asking does not make a table that is not there, and who has no such tool has none."""
     if tool == LEGACY and not _read("/proc/thread-self/net/ip_tables_names"):
+        return []
+    if tool == NFT and not any(family == "ip" and name in TABLES for family, name in nft.list_tables()):
         return []
     try:
         return command.run([f"{tool}-save"]).splitlines()

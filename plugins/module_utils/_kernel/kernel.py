@@ -15,11 +15,11 @@ import os
 import typing as t
 
 from . import command, iptables, links, namespaces, nft, rtnetlink, sysctl
-from . import routing as _routing
 from .observed import Host, Saved, View
 from .steps import Step
 
 if t.TYPE_CHECKING:
+    from . import routing
     from .changes import Changes
 
 NFT_AT_ONCE = 8  # enough to keep processors busy; a process for each of many members at once would be too much
@@ -72,16 +72,22 @@ class Kernel:
     ) -> dict[tuple[str, str, str], nft.Listing]:
         """nft tables, named as (netns, family, table); None for one that is not there."""
         result: dict[tuple[str, str, str], nft.Listing] = dict.fromkeys(keys)
+        if any(views[netns].exists for netns, _family, _table in result):
+            command.require("nft")
+        there: dict[str, list[tuple[str, str]]] = {}
         running: collections.deque[tuple[tuple[str, str, str], command.Process]] = collections.deque()
         try:
             for key in list(result):
-                if views[key[0]].exists:
-                    if len(running) >= NFT_AT_ONCE:
-                        done, process = running.popleft()
-                        result[done] = nft.listed(process)
-                    # One that was deleted since has no tables.
-                    with contextlib.suppress(FileNotFoundError), namespaces.within(key[0]):
-                        running.append((key, nft.start_listing(*key[1:])))
+                netns, family, table = key
+                # A namespace that was deleted in the meantime has no tables.
+                with contextlib.suppress(FileNotFoundError), namespaces.within(netns):
+                    if netns not in there:
+                        there[netns] = nft.list_tables()
+                    if (family, table) in there[netns]:
+                        if len(running) >= NFT_AT_ONCE:
+                            done, process = running.popleft()
+                            result[done] = nft.listed(process)
+                        running.append((key, nft.start_listing(family, table)))
             while running:
                 done, process = running.popleft()
                 result[done] = nft.listed(process)
@@ -109,16 +115,18 @@ class Kernel:
         known = frozenset(family for family in families if nft.has_family(family))
         return Host(os.uname().release, known, iptables.has_clusterip())
 
-    def routing(self, netns: str, networks: t.Iterable[str] = ()) -> _routing.Seen:
+    def routing(self, netns: str, networks: t.Iterable[str] = ()) -> routing.Seen:
         """tun devices, routing rules and routes of our protocol in a namespace; nothing, if it does not exist.
 
         C(networks): besides, whether others have routes to these.
         """
+        from . import routing  # for bundles alone
+
         try:
             with namespaces.within(netns):
-                return _routing.observe(networks)
+                return routing.observe(networks)
         except FileNotFoundError:
-            return _routing.Seen()
+            return routing.Seen()
 
     # --- apply -------------------------------------------------------------------------------------------------------
 

@@ -10,16 +10,19 @@ parsed by hand.
 
 from __future__ import annotations
 
+import errno
 import json
 import socket
 import struct
 import typing as t
 
-from . import command
+from . import command, rtnetlink
 
 NETLINK_NETFILTER = 12
-GET_GENERATION = 0x0A10  # the subsystem nftables, NFT_MSG_GETGEN
-GENERATION_ID = 1  # the first attribute of the answer
+GET_TABLE, GET_GENERATION = 0x0A01, 0x0A10  # subsystem nftables, NFT_MSG_GETTABLE and NFT_MSG_GETGEN
+TABLE_NAME, GENERATION_ID = 1, 1  # attributes: NFTA_TABLE_NAME, NFTA_GEN_ID
+NFGENMSG = struct.Struct("=BBH")  # family, version, resource
+FAMILIES = {1: "inet", 2: "ip", 3: "arp", 5: "netdev", 7: "bridge", 10: "ip6"}  # linux/netfilter.h
 
 Listing = t.Optional[list[dict[str, t.Any]]]
 
@@ -79,6 +82,16 @@ def listed(process: command.Process) -> Listing:
 
 
 def list_tables() -> list[tuple[str, str]]:
-    """Family and name of every table."""
-    found = json.loads(command.run(["nft", "-j", "list", "tables"]))["nftables"]
-    return [(o["table"]["family"], o["table"]["name"]) for o in found if "table" in o]
+    """Family and name of every table, by netlink: nft would be a process. Empty on a kernel without nf_tables."""
+    try:
+        with rtnetlink.Reader(NETLINK_NETFILTER) as reader:
+            found = reader.dump(GET_TABLE, NFGENMSG, NFGENMSG.pack(0, 0, 0))
+    except OSError as exc:
+        if exc.errno in (errno.EINVAL, errno.EOPNOTSUPP, errno.EPROTONOSUPPORT):
+            return []
+        raise
+    return [
+        (FAMILIES[family], rtnetlink.text(attributes.get(TABLE_NAME)) or "")
+        for (family, _version, _resource), attributes in found
+        if family in FAMILIES
+    ]

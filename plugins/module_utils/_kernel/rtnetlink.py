@@ -57,8 +57,8 @@ Message = tuple[tuple[int, ...], Attributes]  # the fixed part, and what follows
 class Reader:
     """A socket of the namespace that it is made in; a context manager."""
 
-    def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_ROUTE)
+    def __init__(self, protocol: int = NETLINK_ROUTE) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
 
     def __enter__(self) -> Reader:
         return self
@@ -68,21 +68,22 @@ class Reader:
 
     def links(self) -> list[Message]:
         """(family, type, index, flags, change) and IFLA_… of every interface."""
-        return self._dump(RTM_GETLINK, IFINFOMSG, IFINFOMSG.pack(0, 0, 0, 0, 0) + _NO_STATISTICS)
+        return self.dump(RTM_GETLINK, IFINFOMSG, IFINFOMSG.pack(0, 0, 0, 0, 0) + _NO_STATISTICS)
 
     def addresses(self) -> list[Message]:
         """(family, prefix length, flags, scope, index) and IFA_… of every address."""
-        return self._dump(RTM_GETADDR, IFADDRMSG, IFADDRMSG.pack(0, 0, 0, 0, 0))
+        return self.dump(RTM_GETADDR, IFADDRMSG, IFADDRMSG.pack(0, 0, 0, 0, 0))
 
     def routes(self) -> list[Message]:
         """(family, length of dst, of src, tos, table, protocol, scope, type, flags) and RTA_… of every route."""
-        return self._dump(RTM_GETROUTE, RTMSG, RTMSG.pack(0, 0, 0, 0, 0, 0, 0, 0, 0))
+        return self.dump(RTM_GETROUTE, RTMSG, RTMSG.pack(0, 0, 0, 0, 0, 0, 0, 0, 0))
 
     def neighbours(self, family: int = 0, flags: int = 0) -> list[Message]:
         """(family, index, state, flags, type) and NDA_… of every neighbour; AF_BRIDGE: of every FDB entry."""
-        return self._dump(RTM_GETNEIGH, NDMSG, NDMSG.pack(family, 0, 0, flags, 0))
+        return self.dump(RTM_GETNEIGH, NDMSG, NDMSG.pack(family, 0, 0, flags, 0))
 
-    def _dump(self, request: int, fixed: struct.Struct, body: bytes) -> list[Message]:
+    def dump(self, request: int, fixed: struct.Struct, body: bytes) -> list[Message]:
+        """All messages that answer a request: their fixed part, unpacked, and their attributes. Raises OSError."""
         for _try in range(TRIES):
             self._socket.send(_HEADER.pack(_HEADER.size + len(body), request, NLM_F_REQUEST | NLM_F_DUMP, 1, 0) + body)
             found, whole = self._answer(fixed)

@@ -83,6 +83,7 @@ def test_the_program_stands_alone(tmp_path):
     wrong = subprocess.run([*program, "check", "No"], capture_output=True, text=True, check=False)
     assert (wrong.returncode, "NAME: 'No': a cluster's name is" in wrong.stderr) == (1, True)
     assert install.PROGRAM in files
+    assert [path for path in files if path.endswith("_kernel/changes.py")], "imported only for a change"
     assert not [path for path in files if path.endswith("_module.py")]
 
 
