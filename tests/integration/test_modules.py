@@ -102,7 +102,7 @@ def test_a_run_that_changes_nothing_does_not_import_pyroute2(parts: Parts, tmp_p
     parts.run()
     (tmp_path / "pyroute2").mkdir()
     (tmp_path / "pyroute2/__init__.py").write_text("raise ImportError('must not be imported')\n")
-    cluster = {"name": "absent", "address": "192.0.2.10", "interface": "lo", "state": "absent"}
+    cluster = {"name": "absent", "address": "192.0.2.10", "interface": "lo", "bridge": "br-t", "state": "absent"}
     for module, args in (
         ("netns", {"namespaces": parts.namespaces}),
         ("veth", {"veths": parts.veths}),
