@@ -194,10 +194,10 @@ def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
     present = module.params["state"] == "present"
     try:
-        wanted = bridges.bridges_from(module.params["bridges"])
+        desired = bridges.bridges_from(module.params["bridges"])
     except ParameterError as exc:
         module.fail_json(msg=str(exc))
-    _module.run(module, lambda kernel: reconcile.bridges(kernel, wanted, present))
+    _module.run(module, lambda kernel: reconcile.bridges(kernel, desired, present))
 
 
 if __name__ == "__main__":

@@ -88,16 +88,15 @@ commands:
   sample: [ip link add name br-lan address 02:00:00:00:00:01 mtu 1500 type bridge mcast_snooping 0]
 """
 
-import os
 from dataclasses import replace
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils import _module
 from ..module_utils import _params as p
 from ..module_utils._kernel.command import CommandError
 from ..module_utils._kernel.steps import prepared_diff
-from ..module_utils._topology import nic as _nic
-from ..module_utils._topology import nic_move
+from ..module_utils._topology import bridge_uplink, bridge_uplink_move
 
 ARGUMENT_SPEC = {
     "bridge": {"type": "str", "required": True},
@@ -108,11 +107,11 @@ ARGUMENT_SPEC = {
 }
 
 
-def wanted(params: dict) -> tuple:
-    """The parameters, validated: the names of bridge and NIC, the gateway, and its time."""
+def validated(params: dict) -> tuple:
+    """Names of bridge and NIC, address of the gateway or None, and timeout in seconds. Raises ParameterError."""
     gateway, timeout = params["gateway"], params["timeout"]
     if not 0 < timeout <= 60:
-        raise p.ParameterError("timeout", timeout, "a number of seconds, more than 0 and up to 60")
+        raise p.ParameterError("timeout", timeout, "must be more than 0 and at most 60 seconds")
     return (
         p.interface_name("bridge", params["bridge"]),
         p.interface_name("interface", params["interface"]),
@@ -123,23 +122,22 @@ def wanted(params: dict) -> tuple:
 
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
-    if os.geteuid() != 0:
-        module.fail_json(msg="this module changes the host's network and must run as root: use 'become: true'")
+    _module.require_root(module)
     try:
-        name, interface, gateway, timeout = wanted(module.params)
-        nic, bridge = nic_move.show(interface), nic_move.show(name)
-        if bridge and module.check_mode:  # a task before this one may take its other ports off it
+        name, interface, gateway, timeout = validated(module.params)
+        nic, bridge = bridge_uplink_move.observe(interface), bridge_uplink_move.observe(name)
+        if bridge and module.check_mode:  # an earlier task may detach the other ports
             bridge = replace(bridge, ports=())
-        plan = _nic.plan_take if module.params["state"] == "present" else _nic.plan_give_back
+        plan = bridge_uplink.plan_attach if module.params["state"] == "present" else bridge_uplink.plan_detach
         move = plan(nic, bridge, interface, name)
         if move and not module.check_mode:
             gateway = gateway or move.source.gateway()
-            if gateway and not nic_move.answers(gateway, move.source.name, timeout):
-                remedy = "name a neighbour that does, since it is what shows whether the change went well"
-                raise p.ParameterError("gateway", gateway, f"does not answer on {move.source.name} as it is: {remedy}")
-            failure = nic_move.change(move, gateway, timeout)
+            if gateway and not bridge_uplink_move.responds(gateway, move.source.name, timeout):
+                remedy = "use a host on the LAN that does, since its answer shows whether the change succeeded"
+                raise p.ParameterError("gateway", gateway, f"does not answer on {move.source.name}; {remedy}")
+            failure = bridge_uplink_move.carry_out(move, gateway, timeout)
             if failure:
-                module.fail_json(msg=f"{failure}; everything was taken back")
+                module.fail_json(msg=f"{failure}; all changes were rolled back")
     except (p.ParameterError, CommandError) as exc:
         module.fail_json(msg=str(exc))
     commands = move.commands if move else []

@@ -95,10 +95,10 @@ def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
     present = module.params["state"] == "present"
     try:
-        wanted = namespaces.namespaces_from(module.params["namespaces"])
+        desired = namespaces.namespaces_from(module.params["namespaces"])
     except ParameterError as exc:
         module.fail_json(msg=str(exc))
-    _module.run(module, lambda kernel: reconcile.namespaces(kernel, wanted, present))
+    _module.run(module, lambda kernel: reconcile.namespaces(kernel, desired, present))
 
 
 if __name__ == "__main__":

@@ -180,10 +180,10 @@ def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
     present = module.params["state"] == "present"
     try:
-        wanted = veths.veths_from(module.params["veths"])
+        desired = veths.veths_from(module.params["veths"])
     except ParameterError as exc:
         module.fail_json(msg=str(exc))
-    _module.run(module, lambda kernel: reconcile.veths(kernel, wanted, present))
+    _module.run(module, lambda kernel: reconcile.veths(kernel, desired, present))
 
 
 if __name__ == "__main__":

@@ -230,6 +230,6 @@ def test_a_link_of_another_kind_is_refused_and_left_alone(parts: Parts) -> None:
 
 
 def test_a_missing_namespace_is_named_and_not_made(parts: Parts) -> None:
-    with pytest.raises(ModuleFailed, match=f"'{parts.one}': no such network namespace; make it first"):
+    with pytest.raises(ModuleFailed, match=f"'{parts.one}': no such network namespace; create it first"):
         parts.world.module("veth", veths=parts.veths)
     assert parts.one not in sh("ip netns list")

@@ -334,7 +334,7 @@ def test_missing_namespaces_and_ports_are_named():
     assert _interfaces.missing([VETH.end, VETH.peer], Model("a").views) == []
     assert _bridges.missing([BRIDGE], bridge_model().views) == []
     shared = _bridges.missing([replace(BRIDGE, exclusive=False)], bridge_model().views)
-    assert shared == ["bridges.name: 'br0': no such bridge, and exclusive=false makes none"]
+    assert shared == ["bridges.name: 'br0': no such bridge, and exclusive=false creates none"]
 
 
 def test_a_bridge_that_is_somebody_elses_keeps_what_is_not_named():
