@@ -63,7 +63,7 @@ class Parts:
         ]
 
     def dump(self) -> list[str]:
-        """What the kernel has, as sorted words that do not change by themselves."""
+        """The state of the namespaces as sorted lines, without values that change by themselves."""
         result = []
         for netns in (self.world.host, self.one, self.two):
             for link in json.loads(sh(f"ip -n {netns} -j -d addr", check=False) or "[]"):
@@ -79,7 +79,7 @@ class Parts:
 
 @pytest.fixture
 def parts(world: World) -> Parts:
-    """Nothing built yet."""
+    """Parameters of namespaces that do not exist yet."""
     return Parts(world)
 
 
@@ -87,7 +87,7 @@ def test_check_mode_on_an_empty_host_says_everything_and_does_nothing(parts: Par
     before = parts.world.namespaces(), parts.dump()
     said = parts.run(check=True)
     assert (parts.world.namespaces(), parts.dump()) == before
-    assert said == parts.run(), "what check mode says is what the run does"
+    assert said == parts.run(), "check mode returns the commands of the run"
 
 
 def test_a_second_run_changes_nothing(parts: Parts) -> None:
@@ -117,7 +117,7 @@ def test_a_run_that_changes_nothing_does_not_import_pyroute2(parts: Parts, tmp_p
             assert not result["changed"]
 
 
-# name -> what happens behind our back, and the module and the command that repair it
+# name -> a change by hand, and the module and the command that repair it
 DRIFTS = {
     "loopback down": ("ip -n {one} link set lo down", 0, "ip -n {one} link set dev lo up"),
     "sysctl": (
@@ -175,7 +175,7 @@ DRIFTS = {
 
 @pytest.fixture(scope="module")
 def built() -> t.Iterator[Parts]:
-    """Built once, and drifting from test to test."""
+    """Created once; each test adds drift."""
     world = ServedWorld(f"d{os.getpid() % 10000}")
     try:
         parts = Parts(world)

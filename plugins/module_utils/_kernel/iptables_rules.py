@@ -110,9 +110,9 @@ def _rebuilt(
 ) -> t.Iterator[str]:
     yield f"*{table}"
     own = (table, name)
-    for place, rules in old.items():
+    for place, lines in old.items():
         if place != own:
-            yield from (line.replace("-A ", "-D ", 1) for _comment, line in rules)
+            yield from (line.replace("-A ", "-D ", 1) for _comment, line in lines)
     if own in new:
         yield f":{name} - [0:0]"  # creates the chain, or flushes it
         yield from (f"-A {name} {rule.line(comment)}" for rule, comment in new[own])
