@@ -11,12 +11,14 @@ import typing as t
 from ansible.errors import AnsibleFilterError
 
 from ..module_utils._bundle import layout as _layout
+from ..module_utils._state import files
+from ..module_utils._state.bundle import BundleState
 
 
 def bundle_layout(settings: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None = None) -> dict[str, t.Any]:
     """The layout of one end: its desired state, and the parameters of the modules. Raises AnsibleFilterError."""
     try:
-        return _layout.layout(settings, previous)
+        return files.document(_layout.layout(settings, files.state_of(previous) if previous else None))
     except ValueError as exc:  # ParameterError among them
         raise AnsibleFilterError(str(exc)) from exc
     except (LookupError, TypeError, AttributeError) as exc:  # a value of a type that no check expects
@@ -27,7 +29,10 @@ def bundle_layout(settings: t.Mapping[str, t.Any], previous: t.Mapping[str, t.An
 
 def bundle_draining(layout: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     """Parameters of the module tunnel_bundle that keep retired tunnels, with the weight 0."""
-    return _layout.draining(layout)
+    state = files.state_of(layout)
+    if not isinstance(state, BundleState):
+        raise AnsibleFilterError(f"{state.name} is a cluster, not a bundle")
+    return _layout.draining(state)
 
 
 class FilterModule:

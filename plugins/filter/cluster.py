@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Filters about clusters: thin over the pure files in module_utils."""
+"""Filters about clusters: the functions of module_utils, with errors of filters."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import typing as t
 from ansible.errors import AnsibleFilterError
 
 from ..module_utils._cluster import buckets as _buckets
-from ..module_utils._cluster import cluster, hashing, layout
+from ..module_utils._cluster import cluster, hashing, layout, request
 from ..module_utils._ring import audit, ring
+from ..module_utils._state import files
 
 
 def bucket(
@@ -27,7 +28,7 @@ def bucket(
         raise AnsibleFilterError(f"total_nodes: {total_nodes!r}: there is one bucket at least")
     if hash_as not in hashing.HASHES:
         raise AnsibleFilterError(f"hash_as: {hash_as!r}: the engines are {', '.join(hashing.HASHES)}")
-    return _said(hashing.bucket, address, total_nodes, hash_init, tuple(ports), hash_as)
+    return _called(hashing.bucket, address, total_nodes, hash_init, tuple(ports), hash_as)
 
 
 def bucket_member(
@@ -48,37 +49,43 @@ def bucket_owners(
     total_nodes: int = hashing.TOTAL_NODES,
     previous: t.Mapping[str, t.Iterable[int]] | None = None,
 ) -> dict[str, list[int]]:
-    """Member -> its buckets, with as few moves from the previous owners as can be."""
+    """Member -> its buckets. As few as possible move away from their previous owners."""
     weights = {m["name"]: m.get("weight", 1) for m in members}
-    return _said(_buckets.owners, weights, total_nodes, previous or None)
+    return _called(_buckets.owners, weights, total_nodes, previous or None)
 
 
 def cluster_layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None = None) -> dict[str, t.Any]:
-    """Everything that a cluster on one host is made of, as parameters of the modules."""
-    return _said(layout.layout, wanted, previous)
+    """The desired state of a cluster on one host: the parameters of the modules that build it."""
+    return _called(_cluster_layout, wanted, previous or None)
+
+
+def _cluster_layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None) -> dict[str, t.Any]:
+    before = files.state_of(previous) if previous else None
+    others = [files.state_of(other) for other in wanted.get("others") or []]
+    return files.document(layout.layout(request.request_from(wanted), before, others))
 
 
 def cluster_ring(
     wanted: t.Mapping[str, t.Mapping[str, t.Any]], previous: t.Iterable[t.Mapping[str, t.Any]] = ()
 ) -> dict[str, t.Any]:
-    """The hosts of a cluster, and which of them is to have which slots; C(wanted) by the name of the host.
+    """The ring of a cluster: its hosts, and the slots of each. C(wanted): the settings by the name of the host.
 
-    previous: what each host knows of it; the newest counts.
+    previous: the rings that the hosts have stored; the newest counts.
     """
-    return _said(ring.ring, wanted, previous)
+    return _called(ring.ring, wanted, previous)
 
 
 def cluster_audit(found: t.Mapping[str, t.Mapping[str, t.Any]]) -> list[str]:
-    """What does not fit together among the hosts of a cluster, in sentences."""
-    return _said(audit.audit, found)
+    """Inconsistencies among the hosts of a cluster, a sentence for each."""
+    return _called(audit.audit, found)
 
 
 def clustermac(address: str) -> str:
-    """The multicast MAC address of a cluster that was told none."""
-    return _said(cluster.default_clustermac, address)
+    """The default multicast MAC address of a cluster."""
+    return _called(cluster.default_clustermac, address)
 
 
-def _said(function: t.Callable[..., t.Any], *args: t.Any) -> t.Any:
+def _called(function: t.Callable[..., t.Any], *args: t.Any) -> t.Any:
     try:
         return function(*args)
     except ValueError as exc:  # ParameterError is one
@@ -86,7 +93,7 @@ def _said(function: t.Callable[..., t.Any], *args: t.Any) -> t.Any:
 
 
 class FilterModule:
-    """What Ansible loads."""
+    """The plugin that Ansible loads."""
 
     def filters(self) -> dict[str, t.Callable[..., t.Any]]:
         """Name -> function."""

@@ -26,7 +26,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
-from ansible_collections.clustered.openvpn.plugins.module_utils._bundle import layout as _layout
+from ansible_collections.clustered.openvpn.plugins.filter.bundle import bundle_draining, bundle_layout
 from ansible_collections.clustered.openvpn.plugins.module_utils._bundle import spread, watch_process
 from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn.management import (
     Management,
@@ -130,7 +130,7 @@ class BundleLab(World):
             for name, address, sites in zip("AB", OUTER, self.sites)
         ]
         settings = {**self.settings, "name": self.names[end], "end": end, "ends": ends, "netns": self.ends[end]}
-        return _layout.layout(settings, self.layouts[end] or None)
+        return bundle_layout(settings, self.layouts[end] or None)
 
     def converge(self, *, check: bool = False, **settings: t.Any) -> list[str]:
         """Apply the settings to both ends, in the steps of the playbook; the commands of all steps."""
@@ -139,7 +139,7 @@ class BundleLab(World):
         layouts = [self.lay_out(end) for end in (0, 1)]
         if not check:
             self.layouts = layouts
-        draining = [_layout.draining(layout) for layout in layouts]
+        draining = [bundle_draining(layout) for layout in layouts]
 
         def processes(end: int) -> list[str]:
             retired = [self.instance(end, tunnel["device"]) for tunnel in layouts[end]["retired"]]

@@ -11,7 +11,6 @@ steps as the modules, and runs on the Python of the distribution.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import typing as t
@@ -29,17 +28,16 @@ from .._openvpn.instance import Instance
 from .._openvpn.supervisor_systemd import SystemdSupervisor
 from .._params import ParameterError
 from .._ring import failover, follower, paths
+from .._state import files
+from .._state.cluster import ClusterState
+from .._state.files import State, StateError
+from .._state.schema import plain
 from .._topology import bridge_uplink, bridge_uplink_move, bridges, namespaces, veths
 from .._topology import reconcile as _topology_reconcile
 
 MANIFESTS = paths.CONFIGURATION
 DAMAGED = 78  # the exit status: EX_CONFIG of sysexits.h
 
-# What the modules' argument specs fill in, where a layout leaves it out.
-BRIDGE = {"exclusive": True, "mcast_snooping": False, "flood": True, "learning": True}
-CLUSTERIP = {"forward_ipv6": False, "uplink": "routed", "shared": False, "engine": "nftables", "hash_as": None}
-
-Manifest = t.Mapping[str, t.Any]
 Part = tuple[t.Callable[..., _steps.Planned], t.Any]
 
 
@@ -47,43 +45,44 @@ class RestoreError(Exception):
     """The desired state could not be applied. The message is for the administrator."""
 
 
-class DamagedError(RestoreError):
-    """The desired state cannot be read. A retry would fail as well."""
-
-
-def read(path: str) -> Manifest:
-    """The desired state. Raises DamagedError."""
+def read(path: str) -> State:
+    """The desired state. Raises StateError: a retry would fail as well."""
+    with open(path, "rb") as file:
+        state = files.load(path, file.read())
     try:
-        with open(path, encoding="utf-8") as file:
-            manifest = json.load(file)
-        _tried = parts_of(manifest, True), manifest["servers"]
-    except (ValueError, LookupError, TypeError, AttributeError) as exc:
-        raise DamagedError(f"{path} is damaged ({type(exc).__name__}: {exc}): remove it, and run the role") from exc
-    return manifest
+        parts_of(state, True)
+    except ParameterError as exc:
+        raise files.damaged(path, exc) from exc
+    return state
 
 
-def parts_of(manifest: Manifest, present: bool) -> list[Part]:
-    """Planners of _parts, each with what it is to bring about, in the order in which that works. Pure."""
-    state = {"state": "present" if present else "absent"}
+def parts_of(state: State, present: bool) -> list[Part]:
+    """Planners, each with its part of the state, in the order in which they must be applied. Pure."""
+    if not isinstance(state, ClusterState):
+        return [(reconcile.bundle, _bundle.bundle_from(plain(state.bundle, complete=True)))]
     parts: list[Part] = [
-        (_topology_reconcile.namespaces, namespaces.namespaces_from(manifest["namespaces"])),
-        (_topology_reconcile.veths, veths.veths_from(manifest["veths"])),
-        (_topology_reconcile.bridges, bridges.bridges_from([{**BRIDGE, **bridge} for bridge in manifest["bridges"]])),
+        (_topology_reconcile.namespaces, namespaces.namespaces_from(plain(state.namespaces, complete=True))),
+        (_topology_reconcile.veths, veths.veths_from(plain(state.veths, complete=True))),
+        (_topology_reconcile.bridges, bridges.bridges_from(plain(state.bridges, complete=True))),
     ]
-    for address in manifest["addresses"]:
-        claim = {**CLUSTERIP, **manifest["cluster"], **address, **state}
-        claim.update(name=manifest["name"], nodes=manifest["nodes"], claims=manifest["claims"])
-        parts.append((_reconcile.clusterip, parameters.cluster_from(claim)))
-    parts += [(reconcile.bundle, _bundle.bundle_from(bundle)) for bundle in manifest.get("bundles", [])]
+    common = {
+        **plain(state.cluster, complete=True),
+        "name": state.name,
+        "nodes": plain(state.nodes, complete=True),
+        "claims": state.claims,
+        "state": "present" if present else "absent",
+    }
+    for address in state.addresses:
+        parts.append((_reconcile.clusterip, parameters.cluster_from({**common, **plain(address)})))
     return parts if present else parts[::-1]
 
 
-def converge(kernel: _kernel.Kernel, manifest: Manifest, present: bool, dry: bool = False) -> t.Iterator[str]:
+def converge(kernel: _kernel.Kernel, state: State, present: bool, dry: bool = False) -> t.Iterator[str]:
     """Apply the desired state, or remove it (C(present) false). Yields the steps as they are taken.
 
     dry: yield the steps without taking them. Raises RestoreError.
     """
-    for plan, wanted in parts_of(manifest, present):
+    for plan, wanted in parts_of(state, present):
         planned = plan(kernel, wanted, present)
         if planned.missing and not dry:
             raise RestoreError("; ".join(planned.missing))
@@ -95,11 +94,11 @@ def converge(kernel: _kernel.Kernel, manifest: Manifest, present: bool, dry: boo
                 raise RestoreError("the kernel did not keep all changes; missing: " + "; ".join(s.text for s in left))
 
 
-def move_nic(manifest: Manifest, present: bool, dry: bool = False) -> t.Iterator[str]:
+def move_nic(state: State, present: bool, dry: bool = False) -> t.Iterator[str]:
     """Move the NIC's addresses and routes to the bridge, or back, if the role has done so. Raises RestoreError."""
-    if not manifest.get("take_interface"):
+    if not isinstance(state, ClusterState) or not state.take_interface:
         return
-    nic, bridge = manifest["cluster"]["interface"], manifest["cluster"]["bridge"]
+    nic, bridge = state.cluster.interface, state.cluster.bridge
     plan = bridge_uplink.plan_attach if present else bridge_uplink.plan_detach
     move = plan(bridge_uplink_move.observe(nic), bridge_uplink_move.observe(bridge), nic, bridge)
     if move is None:
@@ -110,32 +109,23 @@ def move_nic(manifest: Manifest, present: bool, dry: bool = False) -> t.Iterator
         raise RestoreError(f"{failure}; all changes were rolled back")
 
 
-def strays(manifest: Manifest) -> list[str]:
+def strays(state: State) -> list[str]:
     """Units of servers that run in a deleted namespace, since it has been recreated meanwhile."""
-    if not supervisor.has_systemd():
+    if not isinstance(state, ClusterState) or not supervisor.has_systemd():
         return []
-    instances = [Instance(name=server["name"], netns=server["netns"]) for server in manifest["servers"]]
+    instances = [Instance(name=server.name, netns=server.netns) for server in state.servers]
     running = SystemdSupervisor().observe(instances)
     return [i.unit for i in instances if running[i.name].pid and not running[i.name].in_netns]
 
 
-def claims(manifest: Manifest) -> None:
+def claims(state: State) -> None:
     """Assign the slots that keepalived gives to this host to its healthy members; release them when terminated."""
-    follower.follow(_failover_of(manifest), manifest["name"])
+    follower.follow(failover.failover_from(state), state.name)
 
 
-def release(manifest: Manifest) -> None:
+def release(state: State) -> None:
     """Release all buckets of this host."""
-    follower.release(_failover_of(manifest), manifest["name"])
-
-
-def _failover_of(manifest: Manifest) -> failover.Failover:
-    try:
-        return failover.failover_from(manifest)
-    except (ValueError, LookupError, TypeError, AttributeError) as exc:
-        raise DamagedError(
-            f"no valid failover settings ({type(exc).__name__}: {exc}); run the role clusterip_cluster"
-        ) from exc
+    follower.release(failover.failover_from(state), state.name)
 
 
 def _print(text: str) -> None:
@@ -143,53 +133,55 @@ def _print(text: str) -> None:
     sys.stdout.flush()
 
 
-def unattached(kernel: _kernel.Kernel, manifest: Manifest) -> list[str]:
+def unattached(kernel: _kernel.Kernel, state: State) -> list[str]:
     """Units of tunnels whose device is missing. A process that runs is attached to a deleted device."""
-    bundles = [_bundle.bundle_from(bundle) for bundle in manifest.get("bundles", [])]
-    lost = [name for one in bundles for name in _plan.missing_devices(one, kernel.routing(one.netns))]
-    return [Instance(name=name).unit for name in lost]
+    if isinstance(state, ClusterState):
+        return []
+    bundle = _bundle.bundle_from(plain(state.bundle, complete=True))
+    return [Instance(name=name).unit for name in _plan.missing_devices(bundle, kernel.routing(bundle.netns))]
 
 
-def start(manifest: Manifest) -> None:
+def start(state: State) -> None:
     """Apply the desired state; then restart servers whose namespace or device was recreated."""
-    for step in move_nic(manifest, True):
+    for step in move_nic(state, True):
         _print(step)
     with _kernel.Kernel() as kernel:
-        lost = unattached(kernel, manifest)
-        for step in converge(kernel, manifest, True):
+        lost = unattached(kernel, state)
+        for step in converge(kernel, state, True):
             _print(step)
-    for unit in [*lost, *strays(manifest)]:
+    for unit in [*lost, *strays(state)]:
         _print(f"systemctl try-restart {unit}")
         supervisor.run(["systemctl", "try-restart", "--no-block", unit])
 
 
-def stop(manifest: Manifest) -> None:
+def stop(state: State) -> None:
     """Remove the cluster or bundle from the kernel."""
     with _kernel.Kernel() as kernel:
-        for step in converge(kernel, manifest, False):
+        for step in converge(kernel, state, False):
             _print(step)
-    for step in move_nic(manifest, False):
+    for step in move_nic(state, False):
         _print(step)
 
 
-def check(manifest: Manifest) -> None:
+def check(state: State) -> None:
     """Print the steps that start would take; exit with status 1 if there are any."""
     with _kernel.Kernel() as kernel:
-        steps = [*move_nic(manifest, True, dry=True), *converge(kernel, manifest, True, dry=True)]
-    steps += [f"systemctl try-restart {unit}" for unit in strays(manifest)]
+        steps = [*move_nic(state, True, dry=True), *converge(kernel, state, True, dry=True)]
+    steps += [f"systemctl try-restart {unit}" for unit in strays(state)]
     _print("\n".join(steps) or "No changes needed.")
     if steps:
         raise RestoreError("the host differs from the desired state; 'start' would take the steps above")
 
 
-def watch(manifest: Manifest) -> None:
+def watch(state: State) -> None:
     """Watch a bundle's tunnels, and remove dead ones from the spread, until terminated."""
-    path = f"{MANIFESTS}/{manifest['name']}.json"
+    path = f"{MANIFESTS}/{state.name}.json"
     while True:
         stamp = os.stat(path).st_mtime_ns
-        if not (manifest := read(path)).get("bundles"):
+        state = read(path)
+        if isinstance(state, ClusterState):
             raise RestoreError("not a bundle; only bundles have tunnels to watch")
-        bundle = _bundle.bundle_from(layout.draining(manifest))
+        bundle = _bundle.bundle_from(layout.draining(state))
         _watch.watch(bundle, lambda: os.stat(path).st_mtime_ns != stamp, _print)  # noqa: B023 (it is called here only)
 
 
@@ -213,5 +205,5 @@ def main(args: t.Sequence[str]) -> int:
         _steps.KernelError,
     ) as exc:
         sys.stderr.write(f"clustered-openvpn: {given.name}: {exc}\n")
-        return DAMAGED if isinstance(exc, DamagedError) else 1
+        return DAMAGED if isinstance(exc, StateError) else 1
     return 0

@@ -18,6 +18,10 @@ import typing as t
 from .. import _params as p
 from .._cluster.cluster import cluster_name
 from .._cluster.lan import host_networks
+from .._state.bundle import BundleState
+from .._state.cluster import ClusterState
+from .._state.files import State, state_of
+from .._state.schema import plain
 from . import bundle as _bundle
 from .weights import MAX_SLOTS
 
@@ -29,7 +33,6 @@ NamedNetworks = list[tuple[str, Network]]  # with the parameter that each comes 
 OVERHEAD = {4: 24 + 8 + 20, 6: 24 + 8 + 40}
 ETHERNET_HEADER = 14
 TUNNEL_KEYS = ("number", "weight", "rate", "cpus")  # in a list of tunnels
-EMPTY: Data = {"namespaces": [], "veths": [], "bridges": [], "addresses": [], "servers": [], "members": []}
 # Settings that are parameters of the module as they are.
 PASSED_ON = (
     *("spread", "snat", "queue", "timeout", "probe_port", "reordering", "congestion_control"),
@@ -37,7 +40,7 @@ PASSED_ON = (
 )
 
 
-def layout(settings: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None = None) -> Data:
+def layout(settings: t.Mapping[str, t.Any], previous: State | None = None) -> BundleState:
     """The layout of one end. Raises ParameterError.
 
     settings: name, end (0 or 1, the position of this host), ends (both hosts, each with name, address, networks),
@@ -46,9 +49,9 @@ def layout(settings: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | No
     previous: the saved layout. Its tunnels and addresses that are no longer desired are returned, to be removed.
     """
     name = cluster_name("name", settings["name"])
-    if previous and "bundles" not in previous:
+    if isinstance(previous, ClusterState):
         raise p.ParameterError("name", name, "this is the name of a cluster on this host; choose another name")
-    former = (previous or {}).get("bundles", [])
+    former = plain(previous.bundles) if previous else []
     _refuse_moved_netns(former, settings.get("netns") or "")
     ends = list(settings["ends"])
     if len(ends) != 2:
@@ -77,7 +80,7 @@ def layout(settings: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | No
         "tunnels": [_tunnel(name, settings, tunnel, own, other) for tunnel in tunnels],
         **{key: settings[key] for key in PASSED_ON},
     }
-    result: Data = {**EMPTY, "name": name, "bundles": [bundle]}
+    result: Data = {"name": name, "bundles": [bundle]}
     # Includes those that an interrupted run has left behind.
     held = {one for b in former for key in ("addresses", "former_addresses") for one in b.get(key, [])}
     bundle["former_addresses"] = sorted(held - {*bundle["addresses"]})
@@ -93,15 +96,15 @@ def layout(settings: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | No
     ]
     result["peer"] = {"address": str(outer[1 - settings["end"]]), "name": there["name"]}
     result["local"] = {"address": str(outer[settings["end"]]), "name": here["name"]}
-    retired = _retired(former, (previous or {}).get("retired", []), bundle)
+    retired = _retired(former, plain(previous.retired) if previous else [], bundle)
     result["retired"] = retired
     result["gone"] = [{"name": tunnel["device"], "netns": bundle["netns"]} for tunnel in retired]
-    return result
+    return t.cast(BundleState, state_of(result))
 
 
-def draining(result: t.Mapping[str, t.Any]) -> Data:
+def draining(state: BundleState) -> Data:
     """The bundle including its retired tunnels, with the weight 0: they get no more packets."""
-    (bundle,) = result["bundles"]
+    bundle = plain(state.bundle)
     # The bundle may have lost IPv6 meanwhile.
     families = {_bundle.family(one) for one in bundle["addresses"]}
     leaving = [
@@ -110,7 +113,7 @@ def draining(result: t.Mapping[str, t.Any]) -> Data:
             "addresses": [pair for pair in one["addresses"] if _bundle.family(pair["local"]) in families],
             "weight": 0,
         }
-        for one in result["retired"]
+        for one in plain(state.retired)
         if one["drained"]
     ]
     return {**bundle, "tunnels": [*bundle["tunnels"], *leaving]}

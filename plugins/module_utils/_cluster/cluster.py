@@ -17,13 +17,14 @@ import typing as t
 from dataclasses import dataclass
 
 from .. import _params as p
+from .._state import defaults
 from . import hashing
 
 TABLE_PREFIX = "clustered_openvpn_"  # of nftables tables and iptables chains
 IPV6_SUFFIX = ".v6"  # of the names of an IPv6 address's tables
 MAX_BUCKETS = 65536  # our own limit: the hash has 32 bits, but more buckets than this have no use
 HOST = ""  # in place of a namespace or a MAC address: the host itself
-ROUTED, STEER = "routed", "steer"  # the defaults of C(uplink) and C(distribution)
+ROUTED, STEER = defaults.UPLINK, defaults.DISTRIBUTION
 
 Owners = t.Mapping[str, t.AbstractSet[int]]  # MAC address of a member -> its buckets
 

@@ -15,8 +15,12 @@ import ipaddress
 import typing as t
 from dataclasses import dataclass
 
-DEFAULT = "nftables"  # the default of C(engine) and C(hash_as)
-TOTAL_NODES, HASH_INIT = 256, 0  # the defaults of these options
+from .._state import defaults
+
+DEFAULT: str = defaults.ENGINE  # of C(engine) and C(hash_as)
+TOTAL_NODES: int = defaults.TOTAL_NODES
+HASH_INIT: int = defaults.HASH_INIT
+
 
 _MASK = 0xFFFFFFFF
 _JHASH_INITVAL = 0xDEADBEEF

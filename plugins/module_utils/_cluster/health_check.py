@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The settings of the check that says whether a member is healthy, validated. Pure."""
+"""The settings of the health check of members, validated. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .._params import ParameterError
 
 
 def check(wanted: t.Mapping[str, t.Any]) -> None:
-    """How members are asked whether they are well: what would have all of them unwell is refused, as ParameterError."""
+    """Refuse settings by which every check would fail. C(interval) and C(timeout) in seconds. Raises ParameterError."""
     command = wanted["command"]
     if isinstance(command, str) or not all(isinstance(word, str) and word for word in command):
         raise ParameterError("check_command", command, "give a list: the command and its arguments, each a text")

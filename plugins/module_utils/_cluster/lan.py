@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the members' own addresses are of: the internal network, or the LAN itself. From variables and facts. Pure."""
+"""The network of the members' own addresses: the internal network, or the LAN. Pure."""
 
 from __future__ import annotations
 
@@ -12,16 +12,14 @@ import typing as t
 from dataclasses import dataclass
 
 from .. import _params as p
-from .cluster import ROUTED
-from .uplinks.registry import uplink_named
+from .request import Address, Request, RequestedMember
 from .uplinks.uplink import Uplink
 
 FIRST_MEMBER = 10  # member 1 has the internal network's address .11; .1 is the host's; those between are free
 
-Address = t.Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
 Interface = t.Union[ipaddress.IPv4Interface, ipaddress.IPv6Interface]
 Network = t.Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
-Wanted = t.Mapping[str, t.Any]
+Facts = t.Mapping[str, t.Any]
 # Names of the parameters of each family.
 PREFIX = {4: "", 6: "ipv6_"}
 FIRST = {4: "first_member_address", 6: "first_member_ipv6_address"}
@@ -29,11 +27,11 @@ FIRST = {4: "first_member_address", 6: "first_member_ipv6_address"}
 
 @dataclass(frozen=True)
 class Family:
-    """The addresses of one family there."""
+    """The network of one address family."""
 
     network: Network
     host: Address  # the host's own address
-    gateway: Address | None  # the members' way out
+    gateway: Address | None  # the members' default gateway
     first: Address | None  # of member 1
 
     @property
@@ -41,10 +39,14 @@ class Family:
         """4 or 6."""
         return self.network.version
 
+    def interface(self, address: Address | str) -> str:
+        """An address with the network's prefix length."""
+        return f"{address}/{self.network.prefixlen}"
+
 
 @dataclass(frozen=True)
 class Lan:
-    """The bridge that the members are on, and its families: IPv4, and perhaps IPv6. None if the host is the member."""
+    """The members' bridge and its families: IPv4, and IPv6 if used. The host itself as member has neither."""
 
     uplink: Uplink
     bridge: str
@@ -56,34 +58,19 @@ class Lan:
         """Whether members have IPv6 addresses."""
         return len(self.families) > 1
 
-    def interface(self, address: Address, family: Family) -> str:
-        """An address with the network's prefix length."""
-        return f"{address}/{family.network.prefixlen}"
-
-    def member_addresses(
-        self, where: str, number: int, item: Wanted, services: t.Collection[Address]
-    ) -> dict[str, str]:
-        """A member's own addresses: C(address), C(ipv6_address)."""
-        return {
-            f"{PREFIX[family.version]}address": str(self._member_address(where, number, item, services, family))
-            for family in self.families
-        }
-
-    def _member_address(
-        self, where: str, number: int, item: Wanted, services: t.Collection[Address], family: Family
-    ) -> Address:
-        """As given, or counted from the first."""
+    def address_of(self, member: RequestedMember, family: Family, services: t.Collection[Address]) -> str:
+        """A member's own address: the given one, or counted from the first. Raises ParameterError."""
         network, prefix = family.network, PREFIX[family.version]
-        parameter = f"{where}.{prefix}address"
-        given = item.get(f"{prefix}address")
+        parameter = f"{member.where}.{prefix}address"
+        given = member.addresses[family.version]
         if self.uplink.internal_network:
             if given:
                 raise p.ParameterError(parameter, given, "uplink=routed derives it from the number: leave it out")
-            if FIRST_MEMBER + number >= network.num_addresses - 1:
+            if FIRST_MEMBER + member.number >= network.num_addresses - 1:
                 raise p.ParameterError(
-                    f"{prefix}internal_network", str(network), f"too small for member number {number}"
+                    f"{prefix}internal_network", str(network), f"too small for member number {member.number}"
                 )
-            return network.network_address + FIRST_MEMBER + number
+            return str(network.network_address + FIRST_MEMBER + member.number)
         if given:
             address = ipaddress.ip_address(p.address(parameter, given, version=family.version))
         elif family.first is None:
@@ -92,79 +79,77 @@ class Lan:
             )
         else:
             parameter = FIRST[family.version]
-            address = family.first + (number - 1)
+            address = family.first + (member.number - 1)
         last = int(network.broadcast_address)
         usable = family.version == 6 or network.prefixlen > 30 or int(network[0]) < int(address) < last
         if address not in network or not usable or address in (family.host, family.gateway, *services):
             raise p.ParameterError(
-                parameter, str(address), f"member number {number} needs a free address of {network} on {self.bridge}"
+                parameter,
+                str(address),
+                f"member number {member.number} needs a free address of {network} on {self.bridge}",
             )
-        return address
+        return str(address)
 
 
-def lan(cluster: str, wanted: Wanted, versions: t.Iterable[int]) -> Lan:
-    """The LAN, with these families. Raises ParameterError."""
-    uplink = uplink_named(wanted.get("uplink", ROUTED))
-    if uplink.host_is_member:
-        return Lan(uplink, "", ())
-    if uplink.internal_network:
-        bridge = p.interface_name("name", f"br-{cluster}")
-        return Lan(uplink, bridge, tuple(_internal(wanted, version) for version in versions))
-    if not wanted.get("bridge"):
+def lan(request: Request) -> Lan:
+    """The members' network. Raises ParameterError."""
+    versions = [4, 6] if request.has_ipv6 else [4]
+    if request.uplink.host_is_member:
+        return Lan(request.uplink, "", ())
+    if request.uplink.internal_network:
+        bridge = p.interface_name("name", f"br-{request.name}")
+        return Lan(request.uplink, bridge, tuple(_internal(request, version) for version in versions))
+    if not request.bridge:
         raise p.ParameterError("bridge", "", "uplink=bridged needs the bridge that the LAN is on")
-    bridge = p.interface_name("bridge", wanted["bridge"])
-    facts = wanted.get("facts") or {}
-    mtu = (_fact(facts, bridge) or _fact(facts, wanted["interface"])).get("mtu")
-    return Lan(uplink, bridge, tuple(_on_lan(wanted, bridge, version) for version in versions), mtu)
+    bridge = p.interface_name("bridge", request.bridge)
+    mtu = (_fact(request.facts, bridge) or _fact(request.facts, request.interface)).get("mtu")
+    return Lan(request.uplink, bridge, tuple(_on_lan(request, bridge, version) for version in versions), mtu)
 
 
-def _internal(wanted: Wanted, version: int) -> Family:
-    parameter = f"{PREFIX[version]}internal_network"
-    network = p.network(parameter, wanted.get(parameter) or "", version=version)
+def _internal(request: Request, version: int) -> Family:
+    network = p.network(f"{PREFIX[version]}internal_network", request.internal_network[version], version=version)
     host = network.network_address + 1
     return Family(network, host, host, None)
 
 
-def _on_lan(wanted: Wanted, bridge: str, version: int) -> Family:
-    facts = wanted.get("facts") or {}
-    first = _given(wanted, FIRST[version], version)
-    # Until the NIC has become its port, the bridge's addresses are the NIC's, or a bridge's that it is still a port of.
-    nic = wanted["interface"]
+def _on_lan(request: Request, bridge: str, version: int) -> Family:
+    facts, nic = request.facts, request.interface
+    first = _address(FIRST[version], request.first_member_address[version], version)
+    # Until the NIC is its port, the bridge's future addresses are the NIC's, or those of a bridge that has the NIC.
     masters = [name for name in facts.get("interfaces", []) if nic in _fact(facts, name).get("interfaces", [])]
     names = (bridge, nic, *masters)
     here = [
         one for name in names for one in host_addresses(facts, name) if one.version == version and not one.is_link_local
     ]
-    if not here and not wanted.get("leaving"):
+    if not here and not request.leaving:
         raise p.ParameterError("bridge", bridge, f"neither it nor the NIC has an IPv{version} address on this host")
     among = [one for one in here if first is None or first in one.network] or here
     own = among[0] if among else ipaddress.ip_interface("0.0.0.0/0" if version == 4 else "::/0")
-    gateway = _given(wanted, f"{PREFIX[version]}gateway", version)
+    gateway = _address(f"{PREFIX[version]}gateway", request.gateway[version], version)
     default = facts.get(f"default_ipv{version}", {})
     if gateway is None and default.get("gateway") and default.get("interface") in names:
         gateway = ipaddress.ip_address(default["gateway"])
     return Family(own.network, own.ip, gateway, first)
 
 
-def _given(wanted: Wanted, parameter: str, version: int) -> Address | None:
-    value = wanted.get(parameter)
+def _address(parameter: str, value: str, version: int) -> Address | None:
     return ipaddress.ip_address(p.address(parameter, value, version=version)) if value else None
 
 
-def host_networks(facts: Wanted, ours: t.Collection[str]) -> dict[str, list[Interface]] | None:
-    """Interface -> its addresses, from facts; without those that are our own. None when nothing was gathered."""
+def host_networks(facts: Facts, ours: t.Collection[str]) -> dict[str, list[Interface]] | None:
+    """Interface -> its addresses, without the interfaces C(ours). None if there are no facts of interfaces."""
     if "interfaces" not in facts:
         return None
     return {name: host_addresses(facts, name) for name in facts["interfaces"] if name not in ours}
 
 
-def host_addresses(facts: Wanted, name: str) -> list[Interface]:
-    """An interface's addresses, from facts."""
+def host_addresses(facts: Facts, name: str) -> list[Interface]:
+    """An interface's addresses."""
     found = _fact(facts, name)
     items = [found.get("ipv4"), *found.get("ipv4_secondaries", [])]
     ipv4 = [ipaddress.ip_interface(f"{i['address']}/{i['netmask']}") for i in items if i and "netmask" in i]
     return ipv4 + [ipaddress.ip_interface(f"{i['address']}/{i['prefix']}") for i in found.get("ipv6", [])]
 
 
-def _fact(facts: Wanted, interface: str) -> Wanted:
-    return t.cast(Wanted, facts.get(re.sub(r"[-:]", "_", interface), {}))
+def _fact(facts: Facts, interface: str) -> Facts:
+    return t.cast(Facts, facts.get(re.sub(r"[-:]", "_", interface), {}))

@@ -11,7 +11,6 @@ this host is healthy, it writes that to a file that all VRRP instances of keepal
 from __future__ import annotations
 
 import ipaddress
-import typing as t
 from dataclasses import dataclass
 
 from .._cluster import cluster as _cluster
@@ -19,7 +18,10 @@ from .._cluster.engines import nft_names
 from .._cluster.reconnect import Hashing
 from .._cluster.uplinks.registry import UPLINKS
 from .._openvpn.instance import Instance
+from .._state.cluster import ClusterState
+from .._state.files import State, StateError
 from . import claims as _claims
+from . import paths
 
 
 @dataclass(frozen=True)
@@ -47,41 +49,44 @@ class Failover:
     hashing: Hashing
 
 
-def failover_from(manifest: t.Mapping[str, t.Any]) -> Failover:
-    """A cluster's desired state on the host: the part about claims. Raises LookupError, TypeError, ValueError."""
-    # What is about to end is to release what it has.
-    cluster, check = manifest["cluster"], manifest["failover"] or manifest["retired"]["failover"]
-    uplink = UPLINKS[cluster["uplink"]]
+def failover_from(state: State) -> Failover:
+    """The settings in a cluster's desired state. Raises StateError if it has none."""
+    # A service that is about to end has to release its claims: its settings are among the retired ones.
+    settings = (state.failover or state.retired.failover) if isinstance(state, ClusterState) else None
+    if not isinstance(state, ClusterState) or settings is None:
+        raise StateError(
+            f"{paths.desired_state(state.name)} has no failover settings; run the role clusterip_cluster with"
+            " clusterip_cluster_failover: true"
+        )
+    cluster, members = state.cluster, state.members
+    uplink = UPLINKS[cluster.uplink]
     local = uplink.host_is_member
     # A bridged cluster has two maps: for frames from the LAN and from members, and for those of the host itself.
     families = dict.fromkeys(("netdev", uplink.family))
     kind = f"set {nft_names.OWNED}" if local else f"map {nft_names.OWNER}"
-    versions = [ipaddress.ip_address(one["address"]).version for one in manifest["addresses"]]
-    members = manifest["members"]
+    versions = [ipaddress.ip_address(one.address).version for one in state.addresses]
     claims = _claims.Claims(
-        tables=tuple((f, _cluster.table_name(manifest["name"], v), kind) for v in versions for f in families),
-        slots=int(check["slots"]),
-        total_nodes=int(cluster["total_nodes"]),
-        weights={member["name"]: int(member["weight"]) for member in members},
-        macs={member["name"]: member["mac"] for member in members},
-        linger=float(check["linger"]),
+        tables=tuple((f, _cluster.table_name(state.name, v), kind) for v in versions for f in families),
+        slots=settings.slots,
+        total_nodes=cluster.total_nodes,
+        weights={member.name: member.weight for member in members},
+        macs={member.name: member.mac for member in members},
+        linger=settings.linger,
     )
-    asked = []
+    checked = []
     for member in members:
-        netns = "" if local else member["name"]
-        servers = [server for server in manifest["servers"] if server["netns"] == netns]
-        instances = tuple(Instance(name=server["name"], netns=netns) for server in servers)
-        ports = tuple(int(server["port"]) for server in servers)
-        asked.append(Member(member["name"], netns, instances, ports, tuple(check["command"])))
+        netns = "" if local else member.name
+        servers = [server for server in state.servers if server.netns == netns]
+        instances = tuple(Instance(name=server.name, netns=netns) for server in servers)
+        ports = tuple(server.port for server in servers)
+        checked.append(Member(member.name, netns, instances, ports, settings.command))
     return Failover(
         claims=claims,
-        placeholders=ipaddress.IPv4Network(check["placeholders"]),
-        members=tuple(asked),
-        interval=float(check["interval"]),
-        timeout=float(check["timeout"]),
-        fall=int(check["fall"]),
-        rise=int(check["rise"]),
-        hashing=Hashing(
-            int(cluster["total_nodes"]), int(cluster["hash_init"]), cluster["hashmode"], cluster["hash_as"]
-        ),
+        placeholders=ipaddress.IPv4Network(settings.placeholders),
+        members=tuple(checked),
+        interval=settings.interval,
+        timeout=settings.timeout,
+        fall=settings.fall,
+        rise=settings.rise,
+        hashing=Hashing(cluster.total_nodes, cluster.hash_init, cluster.hashmode, cluster.hash_as),
     )

@@ -23,15 +23,16 @@ BY_NAME = {name: path for path, name in NAMES.items()}
 ALLOWED = {
     "_params": set(),
     "_kernel": set(),
+    "_state": {"_params"},
     "_files": {"_params"},
     "_module": {"_kernel", "_params"},
     "_topology": {"_kernel", "_params"},
     "_openvpn": {"_files", "_params", "_kernel"},
-    "_cluster": {"_kernel", "_topology", "_params", "_openvpn"},
-    "_ring": {"_cluster", "_openvpn", "_kernel", "_params"},
-    "_bundle": {"_cluster", "_openvpn", "_kernel", "_params"},
-    "_boot": {"_params", "_files", "_kernel", "_topology", "_openvpn", "_cluster", "_ring", "_bundle"},
-    "filter": {"_openvpn", "_cluster", "_ring", "_bundle"},
+    "_cluster": {"_state", "_kernel", "_topology", "_params", "_openvpn"},
+    "_ring": {"_state", "_cluster", "_openvpn", "_kernel", "_params"},
+    "_bundle": {"_state", "_cluster", "_openvpn", "_kernel", "_params"},
+    "_boot": {"_params", "_state", "_files", "_kernel", "_topology", "_openvpn", "_cluster", "_ring", "_bundle"},
+    "filter": {"_state", "_openvpn", "_cluster", "_ring", "_bundle"},
 }
 # Only these files of _cluster talk to servers.
 TALK_TO_SERVERS = {"plugins/module_utils/_cluster/moved.py", "plugins/module_utils/_cluster/reconnect.py"}

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Clusters that the tests of layouts want, and their parts."""
+"""Variables of clusters for the tests of layouts."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import json
 from hypothesis import strategies as st
 
 from ansible_collections.clustered.openvpn.plugins.module_utils._cluster import layout as _layout
+from ansible_collections.clustered.openvpn.plugins.module_utils._cluster.request import request_from
+from ansible_collections.clustered.openvpn.plugins.module_utils._state import files
 
 UDP = {"name": "udp", "protocol": "udp", "port": 1194, "pool": "10.8.0.0/16"}
 TCP = {"name": "tcp", "protocol": "tcp", "port": 443, "pool": "10.9.0.0/16"}
@@ -68,8 +70,10 @@ def members(*numbers, **weights):
 
 
 def layout(previous=None, **changes):
-    """A layout after another, which was kept as JSON meanwhile."""
-    return _layout.layout(wanted(**changes), json.loads(json.dumps(previous)))
+    """A layout as plain data, after another one that was stored meanwhile."""
+    before = files.state_of(json.loads(json.dumps(previous))) if previous else None
+    others = [files.state_of(other) for other in changes.pop("others", [])]
+    return files.document(_layout.layout(request_from(wanted(**changes)), before, others))
 
 
 def names(items):

@@ -14,13 +14,14 @@ from pathlib import Path
 import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
+from ansible_collections.clustered.openvpn.plugins.filter.cluster import cluster_layout
 from ansible_collections.clustered.openvpn.plugins.module_utils._boot import install, units
 from ansible_collections.clustered.openvpn.plugins.module_utils._boot import program as _program
 from ansible_collections.clustered.openvpn.plugins.module_utils._cluster import parameters, reconcile
-from ansible_collections.clustered.openvpn.plugins.module_utils._cluster.layout import layout
-from ansible_collections.clustered.openvpn.plugins.module_utils._topology import bridges
+from ansible_collections.clustered.openvpn.plugins.module_utils._state import files
+from ansible_collections.clustered.openvpn.plugins.module_utils._topology import bridges, namespaces, veths
 from ansible_collections.clustered.openvpn.plugins.module_utils._topology import reconcile as _reconcile
-from ansible_collections.clustered.openvpn.plugins.modules import bridge, clusterip
+from ansible_collections.clustered.openvpn.plugins.modules import bridge, clusterip, netns, veth
 
 WANTED = {
     "name": "vpn",
@@ -45,10 +46,11 @@ def validated(module, **given):
     return result.validated_parameters
 
 
-def test_a_boot_wants_what_the_modules_were_given():
-    manifest = json.loads(json.dumps(layout(WANTED)))
-    parts = _program.parts_of(manifest, True)
-    assert [plan for plan, _wanted in parts] == [
+def test_a_boot_applies_what_the_modules_were_given():
+    given = cluster_layout(WANTED)
+    state = files.state_of(given)
+    parts = _program.parts_of(state, True)
+    assert [plan for plan, _part in parts] == [
         *(
             _reconcile.namespaces,
             _reconcile.veths,
@@ -57,17 +59,19 @@ def test_a_boot_wants_what_the_modules_were_given():
             reconcile.clusterip,
         )
     ]
-    assert parts[2][1] == bridges.bridges_from(validated(bridge, bridges=manifest["bridges"])["bridges"])
-    for (_plan, cluster), one in zip(parts[3:], manifest["addresses"]):
-        given = {**manifest["cluster"], **one, "name": "vpn", "nodes": manifest["nodes"]}
-        assert cluster == parameters.cluster_from(validated(clusterip, **given))
+    assert parts[0][1] == namespaces.namespaces_from(validated(netns, namespaces=given["namespaces"])["namespaces"])
+    assert parts[1][1] == veths.veths_from(validated(veth, veths=given["veths"])["veths"])
+    assert parts[2][1] == bridges.bridges_from(validated(bridge, bridges=given["bridges"])["bridges"])
+    for (_plan, cluster), one in zip(parts[3:], given["addresses"]):
+        params = {**given["cluster"], **one, "name": "vpn", "nodes": given["nodes"]}
+        assert cluster == parameters.cluster_from(validated(clusterip, **params))
     assert [c.address for _plan, c in parts[3:]] == ["192.0.2.10", "2001:db8::10"]
-    assert [plan for plan, _wanted in _program.parts_of(manifest, False)] == [plan for plan, _w in parts[::-1]]
+    assert [plan for plan, _part in _program.parts_of(state, False)] == [plan for plan, _p in parts[::-1]]
 
 
-def test_where_somebody_else_decides_a_boot_claims_nothing():
-    manifest = layout({**WANTED, "claims": "keep"})
-    assert {c.claims for _plan, c in _program.parts_of(manifest, True)[3:]} == {"keep"}
+def test_where_keepalived_decides_a_boot_claims_nothing():
+    state = files.state_of(cluster_layout({**WANTED, "claims": "keep"}))
+    assert {c.claims for _plan, c in _program.parts_of(state, True)[3:]} == {"keep"}
 
 
 @pytest.fixture(scope="module")
@@ -145,13 +149,44 @@ def test_the_program_is_written_after_its_library(monkeypatch):
     assert len(written) == len(set(written)) > 50
 
 
-@pytest.mark.parametrize("text", ['{"name": ', "[]", "{}", '{"namespaces": 7}'])
-def test_a_damaged_desired_state_is_named_and_not_tried_again(text, tmp_path, monkeypatch, capsys):
+GOOD = cluster_layout(WANTED)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('{"name": ', "line 1, column 10: no valid JSON: Expecting value"),
+        ("[]", "it is not an object"),
+        ("{}", "name: missing"),
+        ('{"namespaces": 7}', "name: missing"),
+        (json.dumps({**GOOD, "servers": None}), "servers: null is not a list"),
+        (json.dumps({**GOOD, "nodes": [*GOOD["nodes"], GOOD["nodes"][0]]}), "nodes[2].local_nodes: 1: already owned"),
+        ("[" * 100_000, "it is nested too deeply"),
+    ],
+)
+def test_a_damaged_desired_state_is_named_and_not_tried_again(text, reason, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(_program, "MANIFESTS", str(tmp_path))
     (tmp_path / "vpn.json").write_text(text)
     assert _program.main(["start", "vpn"]) == 78
-    assert f"clustered-openvpn: vpn: {tmp_path}/vpn.json is damaged (" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert error.startswith(f"clustered-openvpn: vpn: {tmp_path}/vpn.json is damaged ({reason}")
+    assert error.endswith("): restore it from a backup, or remove it and run the role again\n")
+    assert error.count("\n") == 1
     assert "RestartPreventExitStatus=78\n" in units.UNIT_TEXT
+
+
+def test_a_desired_state_of_a_newer_release_is_not_tried(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(_program, "MANIFESTS", str(tmp_path))
+    (tmp_path / "vpn.json").write_text(json.dumps({**GOOD, "format": 2}))
+    assert _program.main(["check", "vpn"]) == 78
+    assert f"{tmp_path}/vpn.json was written by a newer release" in capsys.readouterr().err
+
+
+def test_without_failover_there_is_nothing_to_follow(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(_program, "MANIFESTS", str(tmp_path))
+    (tmp_path / "vpn.json").write_text(json.dumps(GOOD))
+    assert _program.main(["claims", "vpn"]) == 78
+    assert "vpn.json has no failover settings; run the role clusterip_cluster" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("there", [{}, {"/a": install.InstalledFile("old")}, {"/a": install.InstalledFile("x", 0o600)}])

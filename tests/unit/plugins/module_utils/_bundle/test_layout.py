@@ -14,6 +14,8 @@ from ansible_collections.clustered.openvpn.plugins.module_utils._bundle.bundle i
 from ansible_collections.clustered.openvpn.plugins.module_utils._bundle.plan import plan
 from ansible_collections.clustered.openvpn.plugins.module_utils._kernel.routing import Seen
 from ansible_collections.clustered.openvpn.plugins.module_utils._params import ParameterError
+from ansible_collections.clustered.openvpn.plugins.module_utils._state import files
+from ansible_collections.clustered.openvpn.tests.unit.plugins.module_utils import layouts
 
 ENDS = [
     {"name": "left", "address": "203.0.113.1", "networks": ["192.168.1.0/24"]},
@@ -43,7 +45,12 @@ SETTINGS = {
 
 
 def lay_out(previous=None, **other):
-    return _layout.layout({**SETTINGS, **other}, previous)
+    """The layout as plain data, after another one that was stored meanwhile."""
+    return files.document(_layout.layout({**SETTINGS, **other}, files.state_of(previous) if previous else None))
+
+
+def draining(layout):
+    return _layout.draining(files.state_of(layout))
 
 
 def settled(layout):
@@ -91,7 +98,7 @@ def test_packets_fit_into_the_network_between_the_ends(address, device_type, mtu
 def test_a_tunnel_less_is_drained_and_then_goes():
     before = settled(lay_out())
     after = lay_out(before, tunnels=3)
-    drained = _layout.draining(after)["tunnels"]
+    drained = draining(after)["tunnels"]
     assert [(x["number"], x["weight"]) for x in drained] == [(1, 1), (2, 1), (3, 1), (4, 0)]
     assert after["gone"] == [{"name": "site-4", "netns": ""}]
 
@@ -103,7 +110,7 @@ ENDS_IPV6 = [{**ENDS[0], "networks": ["192.168.1.0/24", "fd01:1::/64"]}, ENDS[1]
 @pytest.mark.parametrize(("before", "after"), [(ENDS, ENDS_IPV6), (ENDS_IPV6, ENDS)], ids=["comes", "goes"])
 def test_ipv6_may_come_and_go_with_a_tunnel(before, after, snat):
     now = lay_out(settled(lay_out(ends=before, end=1)), ends=after, end=1, tunnels=3, snat=snat)
-    bundle = bundle_from(_layout.draining(now))
+    bundle = bundle_from(draining(now))
     assert [tunnel.number for tunnel in bundle.tunnels] == [1, 2, 3, 4]
     texts = [step.text for step in plan(bundle, Seen(), {}, None) if step.op == "ip"]
     assert [text for text in texts if " route " in text and " dev " not in text] == []
@@ -118,13 +125,13 @@ def test_a_run_that_was_killed_is_completed():
 
 def test_what_others_have_now_is_not_kept_for_a_moment_longer():
     after = lay_out(settled(lay_out()), tunnels=3, port=1196)
-    assert [x["number"] for x in _layout.draining(after)["tunnels"]] == [1, 2, 3]
+    assert [x["number"] for x in draining(after)["tunnels"]] == [1, 2, 3]
     assert [x["name"] for x in after["gone"]] == ["site-4"]
 
 
 def test_a_tunnel_whose_port_is_the_watchs_now_is_not_kept_either():
     after = lay_out(settled(lay_out()), tunnels=3, probe_port=1198)
-    assert bundle_from(_layout.draining(after)).probe_port == 1198
+    assert bundle_from(draining(after)).probe_port == 1198
 
 
 def test_former_addresses_are_known():
@@ -215,4 +222,4 @@ def test_a_bundle_stays_in_its_namespace(before, now, message, leaving):
 
 def test_the_name_of_a_cluster_is_refused():
     with pytest.raises(ParameterError, match="the name of a cluster on this host"):
-        lay_out({"name": "site", "members": []})
+        _layout.layout(SETTINGS, files.state_of(layouts.layout(name="site")))
