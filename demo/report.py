@@ -24,10 +24,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ansible_collections.clustered.openvpn.plugins.filter.cluster import bucket, bucket_member
+from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn.instance import management_socket
 from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn.management import Management, ask
 
 STATE = Path("/etc/clustered-openvpn/demo.json")
-RUN = Path("/run/clustered-openvpn")
 CLIENTS = [f"demo-c{i}" for i in range(1, 9)]
 PAGE_PORT = 8088
 
@@ -88,12 +88,12 @@ def main() -> int:
 def connect(name: str) -> Result:
     """Reconnect a client, and measure its handshake."""
     result = Result(name, address=outer_address(name))
-    path = RUN / name / "management.sock"
+    path = management_socket(name)
     started = None
     try:
         with socket.socket(socket.AF_UNIX) as sock, sock.makefile("r") as lines:
             sock.settimeout(30)
-            sock.connect(str(path))
+            sock.connect(path)
             sock.sendall(b"state on\nsignal SIGUSR1\n")
             for line in lines:
                 if line.startswith(">STATE:") and ",WAIT," in line:
@@ -115,7 +115,7 @@ def outer_address(name: str) -> str:
 def find_servers(servers: list[dict[str, t.Any]], results: dict[str, Result]) -> None:
     """Query the clients of every server, and add them to the results."""
     for server in servers:
-        status = ask(str(RUN / server["name"] / "management.sock"), Management.status)
+        status = ask(management_socket(server["name"]), Management.status)
         for client in status.clients:
             if client.common_name in results:
                 results[client.common_name].served_by.append(server["netns"])

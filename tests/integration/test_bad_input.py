@@ -153,7 +153,7 @@ def node(netns: str, last: int, *buckets: int) -> dict[str, t.Any]:
         ("bridge", bridge(name="br/1"), "bridges[0].name", "br/1", "slash"),
         ("bridge", bridge(ports=["a", "a"]), "bridges[0].ports", "a", "named twice"),
         ("bridge", bridge(fdb=[{"mac": MAC, "port": "b"}]), "bridges[0].fdb[0].port", "b", "must be one of"),
-        ("clusterip", cluster(name="A"), "name", "A", "small letter"),
+        ("clusterip", cluster(name="A"), "name", "A", "lower case letter"),
         ("clusterip", cluster(clustermac=MAC), "clustermac", MAC, "multicast"),
         ("clusterip", cluster(nodes=[node("vpn1", 1, 0)]), "nodes[0].local_nodes", 0, "between 1 and 4"),
         ("clusterip", cluster(nodes=[node("vpn1", 1, 5)]), "nodes[0].local_nodes", 5, "between 1 and 4"),

@@ -18,7 +18,7 @@ import typing as t
 
 from .._kernel import namespaces
 from .._openvpn import processes, supervisor
-from .._openvpn.instance import Instance
+from .._openvpn.instance import Instance, management_socket
 from .._openvpn.management import Busy, Management, ManagementError, NotListening
 from .failover import Failover, Member
 
@@ -74,7 +74,7 @@ def check(member: Member, timeout: float) -> str:
 
 def check_instance(instance: Instance, timeout: float) -> str:
     """The problem of an OpenVPN instance, as a sentence; "" for none. timeout: seconds."""
-    path = f"{instance.run_dir}/management.sock"
+    path = management_socket(instance.name)
     try:
         with Management(path, timeout) as management:
             pid, state = management.pid(), management.state()
