@@ -121,7 +121,7 @@ def report_throughput() -> None:
     with within("demo-site-left"):
         congestion = Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip()
     print(f"\nTCP throughput between hosts of the two sites, in Mbit/s (congestion control {congestion}).")
-    print("Shares are the packets in each tunnel, with four connections.\n")
+    print("Shares: packets in each tunnel, including probes, with four connections.\n")
     print("spread      tunnels  1 connection  4 connections  shares")
     print("----------  -------  ------------  -------------  -----------------------")
     for mode in ("per_packet", "per_flow"):
@@ -135,6 +135,7 @@ def report_throughput() -> None:
             packets = [now - then for now, then in zip(sent_packets(), before)]
             shares = " ".join(f"{100 * one / sum(packets):3.0f} %" for one in packets)
             print(f"{mode:10}  {tunnels:7}  {rates[0]:12.1f}  {rates[1]:13.1f}  {shares}", flush=True)
+    print("\nper_flow assigns connections by a hash, so a few connections may leave a tunnel unused.")
 
 
 def report_failover() -> None:
