@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The shell around every module: observe -> plan -> apply -> observe."""
+"""The frame of the modules that configure the kernel: observe, plan, apply, and verify."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ._kernel.kernel import Kernel
 from ._kernel.steps import KernelError, Planned, prepared_diff
 from ._params import ParameterError
 
-# The options of an interface, the same for every module that makes one.
+# Options of an interface, for the modules that create interfaces
 INTERFACE_OPTIONS: dict[str, t.Any] = {
     "name": {"type": "str", "required": True},
     "netns": {"type": "str"},
@@ -44,9 +44,9 @@ def run(
     before: t.Callable[[], list[str]] = list,
     after: t.Callable[[], list[str]] = list,
 ) -> t.NoReturn:
-    """Plan, stop there in check mode, else apply, and make sure that nothing is left to do.
+    """Plan; unless in check mode, apply the steps and verify that the kernel has the desired state. Exits the module.
 
-    before, after: what is done besides, and heeds check mode itself; commands, for the result.
+    before, after: further changes, which respect check mode themselves. They return their commands.
     """
     require_root(module)
     require_pyroute2(module)
@@ -58,14 +58,16 @@ def run(
                 if not module.check_mode:
                     module.fail_json(msg="; ".join(planned.missing))
                 for sentence in planned.missing:
-                    module.warn(f"{sentence} (check mode: taken as made by an earlier task)")
+                    module.warn(f"{sentence} (check mode: assumed to be created by an earlier task)")
             if planned.steps and not module.check_mode:
                 kernel.apply(planned.steps)
-                held = plan(kernel)
-                if held.steps:
-                    left = "; ".join(s.text for s in held.steps)
-                    module.fail_json(msg=f"applied, but the kernel does not hold it; still to do: {left}")
-                planned.result = held.result
+                verified = plan(kernel)
+                if verified.steps:
+                    remaining = "; ".join(s.text for s in verified.steps)
+                    module.fail_json(
+                        msg=f"the kernel did not keep all changes; another program may interfere: {remaining}"
+                    )
+                planned.result = verified.result
             last = after()
         except ParameterError as exc:
             module.fail_json(msg=str(exc))

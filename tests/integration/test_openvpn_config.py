@@ -141,7 +141,7 @@ def test_what_a_killed_run_has_left_is_gone_after_the_next(etc: Etc) -> None:
         ({"name": "../x", "content": ""}, r"configurations\[2\].name: '../x': use at most 64 letters"),
         ({"name": "three"}, "missing required arguments: content found in configurations"),
         ({"name": "two", "content": ""}, r"configurations\[\].name: 'two': named twice"),
-        ({"name": "taken", "content": ""}, r"configurations\[\].name: '/etc/.*/taken.conf': is no file"),
+        ({"name": "taken", "content": ""}, r"configurations\[\].name: '/etc/.*/taken.conf': is not a regular file"),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_written(etc: Etc, bad: dict[str, t.Any], message: str) -> None:

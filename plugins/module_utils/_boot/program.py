@@ -29,8 +29,7 @@ from .._openvpn.instance import Instance
 from .._openvpn.supervisor_systemd import SystemdSupervisor
 from .._params import ParameterError
 from .._ring import failover, follower, paths
-from .._topology import bridges, namespaces, nic_move, veths
-from .._topology import nic as _nic
+from .._topology import bridge_uplink, bridge_uplink_move, bridges, namespaces, veths
 from .._topology import reconcile as _topology_reconcile
 
 MANIFESTS = paths.CONFIGURATION
@@ -101,14 +100,14 @@ def move_nic(manifest: Manifest, present: bool, dry: bool = False) -> t.Iterator
     if not manifest.get("take_interface"):
         return
     nic, bridge = manifest["cluster"]["interface"], manifest["cluster"]["bridge"]
-    plan = _nic.plan_take if present else _nic.plan_give_back
-    move = plan(nic_move.show(nic), nic_move.show(bridge), nic, bridge)
+    plan = bridge_uplink.plan_attach if present else bridge_uplink.plan_detach
+    move = plan(bridge_uplink_move.observe(nic), bridge_uplink_move.observe(bridge), nic, bridge)
     if move is None:
         return
     yield from move.commands
     # The gateway is not probed: at boot it may not be reachable yet.
-    if not dry and (failure := nic_move.change(move)):
-        raise RestoreError(f"{failure}; all changes were undone")
+    if not dry and (failure := bridge_uplink_move.carry_out(move)):
+        raise RestoreError(f"{failure}; all changes were rolled back")
 
 
 def strays(manifest: Manifest) -> list[str]:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import typing as t
 
@@ -95,6 +96,12 @@ def run(
 ) -> str:
     """Run a command and return its standard output. Raises CommandError."""
     return Process(argv, input, env=env).output(timeout)
+
+
+def require(program: str) -> None:
+    """Raise CommandError if a program is not installed, before something else is done that needs it later."""
+    if shutil.which(program) is None:
+        raise CommandError([program], missing(program), missing=True)
 
 
 def missing(program: str) -> str:

@@ -15,18 +15,18 @@ import os
 import typing as t
 
 from . import command, iptables, links, namespaces, nft, rtnetlink, sysctl
-from . import routing as _routing
 from .observed import Host, Saved, View
 from .steps import Step
 
 if t.TYPE_CHECKING:
+    from . import routing
     from .changes import Changes
 
-NFT_AT_ONCE = 8  # enough to keep processors busy; a process for each of many members at once would be too much
+NFT_AT_ONCE = 8  # nft processes that run in parallel
 
 
 class Kernel:
-    """Observes namespaces and applies steps. A context manager: what apply() opens is closed at its end."""
+    """Observes namespaces and applies steps. A context manager, which closes the sockets of changes."""
 
     def __init__(self) -> None:
         self._changes: Changes | None = None
@@ -47,10 +47,9 @@ class Kernel:
         sysctls: t.Mapping[str, t.Iterable[str]] | None = None,
         proxies: t.Iterable[tuple[str, str]] = (),
     ) -> dict[str, View]:
-        """See namespaces: their links, and those parts of them that are asked for. One that does not exist says so.
+        """The links of namespaces, with the given parts (links.PARTS), by namespace. View.exists: whether it exists.
 
-        sysctls: namespace -> the keys to read there. proxies: the proxy entries to look for, as (interface, address),
-        since those are of interest and others are not.
+        sysctls: namespace -> keys to read. proxies: proxy entries to look for, as (interface, address).
         """
         keys = sysctls or {}
         return {
@@ -70,18 +69,24 @@ class Kernel:
     def tables(
         self, keys: t.Iterable[tuple[str, str, str]], views: t.Mapping[str, View]
     ) -> dict[tuple[str, str, str], nft.Listing]:
-        """nft tables, named as (netns, family, table); None for one that is not there."""
+        """nft tables by (netns, family, table), each as nft.listed() returns it; None if it does not exist."""
         result: dict[tuple[str, str, str], nft.Listing] = dict.fromkeys(keys)
+        if any(views[netns].exists for netns, _family, _table in result):
+            command.require("nft")
+        existing: dict[str, list[tuple[str, str]]] = {}
         running: collections.deque[tuple[tuple[str, str, str], command.Process]] = collections.deque()
         try:
             for key in list(result):
-                if views[key[0]].exists:
-                    if len(running) >= NFT_AT_ONCE:
-                        done, process = running.popleft()
-                        result[done] = nft.listed(process)
-                    # One that was deleted since has no tables.
-                    with contextlib.suppress(FileNotFoundError), namespaces.within(key[0]):
-                        running.append((key, nft.start_listing(*key[1:])))
+                netns, family, table = key
+                # A namespace that was deleted in the meantime has no tables.
+                with contextlib.suppress(FileNotFoundError), namespaces.within(netns):
+                    if netns not in existing:
+                        existing[netns] = nft.list_tables()
+                    if (family, table) in existing[netns]:
+                        if len(running) >= NFT_AT_ONCE:
+                            done, process = running.popleft()
+                            result[done] = nft.listed(process)
+                        running.append((key, nft.start_listing(family, table)))
             while running:
                 done, process = running.popleft()
                 result[done] = nft.listed(process)
@@ -95,7 +100,7 @@ class Kernel:
         return nft.list_tables()
 
     def saved(self, netnses: t.Iterable[str], address: str = "") -> dict[str, Saved]:
-        """What namespaces hold of iptables, and CLUSTERIP's nodes of an address; nothing for one that is none."""
+        """iptables rules, and CLUSTERIP's node numbers for an address, by namespace; empty if it does not exist."""
         result = {}
         for netns in netnses:
             result[netns] = Saved()
@@ -105,20 +110,22 @@ class Kernel:
         return result
 
     def abilities(self, families: t.Iterable[str]) -> Host:
-        """What this kernel can do; families: those of nftables that are of interest."""
-        known = frozenset(family for family in families if nft.has_family(family))
-        return Host(os.uname().release, known, iptables.has_clusterip())
+        """The kernel's release, which of the nftables families it supports, and whether it has CLUSTERIP."""
+        supported = frozenset(family for family in families if nft.has_family(family))
+        return Host(os.uname().release, supported, iptables.has_clusterip())
 
-    def routing(self, netns: str, networks: t.Iterable[str] = ()) -> _routing.Seen:
-        """tun devices, routing rules and routes of our protocol in a namespace; nothing, if it does not exist.
+    def routing(self, netns: str, networks: t.Iterable[str] = ()) -> routing.Seen:
+        """tun devices, and routing rules and routes of the collection; empty if the namespace does not exist.
 
-        C(networks): besides, whether others have routes to these.
+        C(networks): destinations to check for routes that the collection did not add.
         """
+        from . import routing  # for bundles alone
+
         try:
             with namespaces.within(netns):
-                return _routing.observe(networks)
+                return routing.observe(networks)
         except FileNotFoundError:
-            return _routing.Seen()
+            return routing.Seen()
 
     # --- apply -------------------------------------------------------------------------------------------------------
 

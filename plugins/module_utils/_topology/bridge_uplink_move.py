@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A NIC's move to a bridge and back, carried out by C(ip -batch) in a process of its own session."""
+"""Moving a NIC's addresses and routes to a bridge and back: observe, carry out, check, roll back."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import time
 
 from .._kernel.command import CommandError, run
 from .._kernel.iproute import batch
-from .nic import ANYWHERE, Move, Place
+from .bridge_uplink import ANYWHERE, InterfaceState, Move
 
 
-def show(name: str) -> Place | None:
-    """An interface with its addresses, routes and ports; None where there is none."""
+def observe(name: str) -> InterfaceState | None:
+    """An interface with its addresses, routes and ports, or None if it does not exist. Raises CommandError."""
     if not os.path.isdir(f"/proc/sys/net/ipv4/conf/{name}"):
         return None
     (link,) = json.loads(run(["ip", "-json", "addr", "show", "dev", name]))
@@ -27,15 +27,15 @@ def show(name: str) -> Place | None:
         shown = json.loads(run(["ip", "-json", family, "route", "show", "dev", name, "table", "all"]) or "[]")
         routes += [{**r, "dst": anywhere if r["dst"] == "default" else r["dst"]} for r in shown]
     ports = json.loads(run(["ip", "-json", "link", "show", "master", name]) or "[]")
-    return Place(name, link, routes, tuple(port["ifname"] for port in ports))
+    return InterfaceState(name, link, routes, tuple(port["ifname"] for port in ports))
 
 
-def answers(address: str, dev: str, seconds: float) -> bool:
-    """Whether a neighbour tells its MAC address within so many seconds."""
+def responds(address: str, dev: str, seconds: float) -> bool:
+    """Whether a neighbour answers ARP or neighbour discovery within C(seconds)."""
     end = time.monotonic() + seconds
     run(["ip", "neigh", "flush", "to", address, "dev", dev])
     while time.monotonic() < end:
-        _provoke(address)
+        _solicit(address)
         shown = json.loads(run(["ip", "-json", "neigh", "show", "to", address, "dev", dev]) or "[]")
         if any("lladdr" in n and "FAILED" not in n["state"] for n in shown):
             return True
@@ -43,18 +43,18 @@ def answers(address: str, dev: str, seconds: float) -> bool:
     return False
 
 
-def _provoke(address: str) -> None:
-    """Have the kernel ask who has an address: by a datagram to the discard port."""
+def _solicit(address: str) -> None:
+    """Make the kernel resolve an address, by a datagram to the discard port."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as sock, contextlib.suppress(OSError):  # no route yet
         sock.sendto(b"", (address, 9))
 
 
-def change(move: Move, gateway: str | None = None, seconds: float = 0) -> str | None:
-    """Make a move, at once; a gateway must answer then, if there is one. Why it was taken back, or None.
+def carry_out(move: Move, gateway: str | None = None, seconds: float = 0) -> str | None:
+    """Carry out a move, and roll it back if the gateway does not respond afterwards. The failure, or None.
 
-    All by a process of its own session: whatever happens to this one, when the connection that it was started over is
-    lost for example, the change is completed and checked, or taken back.
+    In a process with a session of its own, so that the move is completed and checked, or rolled back, even if this
+    process ends, for example because the SSH connection is lost.
     """
     reader, writer = os.pipe()
     pid = os.fork()
@@ -62,30 +62,30 @@ def change(move: Move, gateway: str | None = None, seconds: float = 0) -> str | 
         os.setsid()
         os.close(reader)
         try:
-            said = _change(move, gateway, seconds)
-        except BaseException as exc:  # whatever it is, the parent is told
-            said = f"{type(exc).__name__}: {exc}"
+            failure = _carry_out(move, gateway, seconds)
+        except BaseException as exc:  # all of them are reported by the parent
+            failure = f"{type(exc).__name__}: {exc}"
         try:
-            os.write(writer, json.dumps(said).encode())
+            os.write(writer, json.dumps(failure).encode())
         finally:
             os._exit(0)
     os.close(writer)
     with os.fdopen(reader) as pipe:
         answer = pipe.read()
     os.waitpid(pid, 0)
-    return json.loads(answer) if answer else "the process that made the change was killed"
+    return json.loads(answer) if answer else "the process that carried out the move was killed"
 
 
-def _change(move: Move, gateway: str | None, seconds: float) -> str | None:
+def _carry_out(move: Move, gateway: str | None, seconds: float) -> str | None:
     failure = None
     try:
         batch(move.lines)
     except CommandError as exc:
         failure = str(exc)
-    if not failure and gateway and not answers(gateway, move.target, seconds):
+    if not failure and gateway and not responds(gateway, move.target, seconds):
         failure = f"{gateway} did not answer on {move.target} within {seconds:g} s"
     if failure:
-        batch(move.back, force=True)
+        batch(move.rollback, force=True)
     else:
         batch(move.last)
     return failure
