@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Filters about bundles of tunnels: thin over the pure files in module_utils."""
+"""Filters for bundles of tunnels: a thin layer over module_utils/_bundle/layout.py."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from ansible.errors import AnsibleFilterError
 from ..module_utils._bundle import layout as _layout
 
 
-def bundle_layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None = None) -> dict[str, t.Any]:
-    """Everything that one end of a bundle is made of, as parameters of the modules."""
+def bundle_layout(settings: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None = None) -> dict[str, t.Any]:
+    """The layout of one end: its desired state, and the parameters of the modules. Raises AnsibleFilterError."""
     try:
-        return _layout.layout(wanted, previous)
-    except ValueError as exc:  # ParameterError is one
+        return _layout.layout(settings, previous)
+    except ValueError as exc:  # ParameterError among them
         raise AnsibleFilterError(str(exc)) from exc
-    except (LookupError, TypeError, AttributeError) as exc:  # of another form than anything above expects
+    except (LookupError, TypeError, AttributeError) as exc:  # a value of a type that no check expects
         raise AnsibleFilterError(
-            f"something in the bundle's variables has a wrong form: {type(exc).__name__}: {exc}"
+            f"a variable of the bundle has a wrong type or lacks a key: {type(exc).__name__}: {exc}"
         ) from exc
 
 
 def bundle_draining(layout: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
-    """The bundle of a layout with the tunnels that are to go, which get no more packets."""
+    """Parameters of the module tunnel_bundle that keep retired tunnels, with the weight 0."""
     return _layout.draining(layout)
 
 
 class FilterModule:
-    """What Ansible loads."""
+    """The filters of this file, for Ansible."""
 
     def filters(self) -> dict[str, t.Callable[..., t.Any]]:
-        """Name -> function."""
+        """Name of the filter -> function."""
         return {"bundle_layout": bundle_layout, "bundle_draining": bundle_draining}

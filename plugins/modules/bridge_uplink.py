@@ -82,7 +82,8 @@ from dataclasses import replace
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import _params as p
-from ..module_utils._kernel import iproute
+from ..module_utils._kernel.command import CommandError
+from ..module_utils._kernel.steps import prepared_diff
 from ..module_utils._topology import nic as _nic
 from ..module_utils._topology import nic_move
 
@@ -127,12 +128,10 @@ def main() -> None:
             failure = nic_move.change(move, gateway, timeout)
             if failure:
                 module.fail_json(msg=f"{failure}; everything was taken back")
-    except (p.ParameterError, iproute.IpError) as exc:
+    except (p.ParameterError, CommandError) as exc:
         module.fail_json(msg=str(exc))
     commands = move.commands if move else []
-    module.exit_json(
-        changed=bool(commands), commands=commands, diff={"prepared": "".join(f"{command}\n" for command in commands)}
-    )
+    module.exit_json(changed=bool(commands), commands=commands, diff=prepared_diff(commands))
 
 
 if __name__ == "__main__":

@@ -226,9 +226,11 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils._kernel.command import CommandError
+from ..module_utils._kernel.steps import prepared_diff
 from ..module_utils._openvpn.instance import INSTANCE_OPTIONS, Desired, instances_from
 from ..module_utils._openvpn.lifecycle import Lifecycle, choose_supervisor
-from ..module_utils._openvpn.supervisor import SupervisorError, has_systemd
+from ..module_utils._openvpn.supervisor import has_systemd
 from ..module_utils._params import ParameterError
 
 MAX_TIMEOUT = 3600
@@ -270,7 +272,7 @@ def run(module: AnsibleModule) -> None:
             module.warn(f"{name}: {sentence} (check mode: taken as put right by an earlier task)")
     result: dict[str, t.Any] = {
         "commands": commands,
-        "diff": {"prepared": "".join(f"{line}\n" for line in commands)},
+        "diff": prepared_diff(commands),
         "instances": task.report(predicted=module.check_mode),
         "supervisor": supervisor.name,
     }
@@ -283,7 +285,7 @@ def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
     try:
         run(module)
-    except (ParameterError, SupervisorError) as exc:
+    except (ParameterError, CommandError) as exc:
         module.fail_json(msg=str(exc))
 
 

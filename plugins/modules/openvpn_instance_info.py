@@ -205,8 +205,8 @@ from dataclasses import asdict
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils._kernel.command import CommandError
 from ..module_utils._openvpn import processes
-from ..module_utils._openvpn import supervisor as _supervisor
 from ..module_utils._openvpn.instance import Instance, Observed
 from ..module_utils._openvpn.lifecycle import choose_supervisor
 from ..module_utils._openvpn.management import Management, ManagementError, ask
@@ -282,7 +282,7 @@ def main() -> None:
         names = sorted(known)
     try:
         observed = supervisor.observe([known[name] for name in names if name in known])
-    except _supervisor.SupervisorError as exc:
+    except CommandError as exc:
         module.fail_json(msg=str(exc))
     module.exit_json(
         changed=False,

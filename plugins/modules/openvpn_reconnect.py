@@ -98,6 +98,7 @@ clients:
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._cluster.reconnect import Hashing, tell
+from ..module_utils._kernel.steps import prepared_diff
 from ..module_utils._openvpn.management import ManagementError, NotListening
 
 ARGUMENT_SPEC = {
@@ -145,7 +146,7 @@ def main() -> None:
     module.exit_json(
         changed=bool(lines),
         clients={name: sorted(ids.values()) for name, ids in told.items() if ids},
-        diff={"prepared": "".join(f"{line}\n" for line in lines)},
+        diff=prepared_diff(lines),
     )
 
 

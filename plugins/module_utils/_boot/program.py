@@ -211,8 +211,7 @@ def main(args: t.Sequence[str]) -> int:
         verbs[given.verb](read(f"{MANIFESTS}/{cluster.cluster_name('NAME', given.name)}.json"))
     except (
         *(RestoreError, ParameterError, OSError, ValueError),
-        *(_kernel.KernelError, supervisor.SupervisorError),
-        _kernel.NetlinkError,  # type: ignore[attr-defined]
+        _steps.KernelError,
     ) as exc:
         sys.stderr.write(f"clustered-openvpn: {given.name}: {exc}\n")
         return DAMAGED if isinstance(exc, DamagedError) else 1

@@ -10,20 +10,17 @@ All of it in the namespace its caller is in.
 from __future__ import annotations
 
 import os
-import subprocess
+
+from . import command
 
 LEGACY, NFT = "iptables-legacy", "iptables-nft"
 WAIT = "5"  # seconds, for others who change rules at the same time
 CLUSTERIP = "/proc/thread-self/net/ipt_CLUSTERIP"  # with a file for each address
 
 
-class IptablesError(OSError):
-    """iptables refused; the message is its own."""
-
-
 def run(tool: str, lines: list[str]) -> None:
     """Lines of iptables-restore. Each table in them is changed at once, or not at all."""
-    _output([f"{tool}-restore", "--noflush", "--wait", WAIT], "\n".join(lines) + "\n")
+    command.run([f"{tool}-restore", "--noflush", "--wait", WAIT], "\n".join(lines) + "\n")
 
 
 def saved(tool: str) -> list[str]:
@@ -31,9 +28,11 @@ def saved(tool: str) -> list[str]:
     if tool == LEGACY and not _read("/proc/thread-self/net/ip_tables_names"):
         return []
     try:
-        return _output([f"{tool}-save"]).splitlines()
-    except FileNotFoundError:
-        return []
+        return command.run([f"{tool}-save"]).splitlines()
+    except command.CommandError as exc:
+        if exc.missing:
+            return []
+        raise
 
 
 def has_clusterip() -> bool:
@@ -41,8 +40,8 @@ def has_clusterip() -> bool:
     if os.path.isdir(CLUSTERIP):
         return True
     try:
-        _output(["modprobe", "--dry-run", "--quiet", "ipt_CLUSTERIP"])
-    except OSError:
+        command.run(["modprobe", "--dry-run", "--quiet", "ipt_CLUSTERIP"])
+    except command.CommandError:
         return False
     return True
 
@@ -65,13 +64,3 @@ def _read(path: str) -> str | None:
             return file.read()
     except FileNotFoundError:
         return None
-
-
-def _output(command: list[str], text: str | None = None) -> str:
-    try:
-        done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
-    except FileNotFoundError as exc:
-        raise FileNotFoundError(f"the program {command[0]!r} is missing: install the package iptables") from exc
-    if done.returncode != 0:
-        raise IptablesError(f"{command[0]}: {done.stderr.strip() or f'ended with {done.returncode}'}")
-    return done.stdout

@@ -13,8 +13,9 @@ from __future__ import annotations
 import json
 import socket
 import struct
-import subprocess
 import typing as t
+
+from . import command
 
 NETLINK_NETFILTER = 12
 GET_GENERATION = 0x0A10  # the subsystem nftables, NFT_MSG_GETGEN
@@ -23,38 +24,9 @@ GENERATION_ID = 1  # the first attribute of the answer
 Listing = t.Optional[list[dict[str, t.Any]]]
 
 
-class NftError(OSError):
-    """nft refused; the message is its own."""
-
-
-class Process:
-    """An nft that has been started, in the namespace its caller is in then; the caller may be elsewhere later on."""
-
-    def __init__(self, args: t.Sequence[str], text: str = "") -> None:
-        try:
-            self._process = subprocess.Popen(
-                ["nft", *args], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-            )
-        except FileNotFoundError as exc:
-            raise NftError("the program 'nft' is missing: install the package nftables") from exc
-        self._text = text
-
-    def output(self) -> str:
-        """What it says at its end."""
-        out, err = self._process.communicate(self._text)
-        if self._process.returncode != 0:
-            raise NftError(err.strip() or f"nft ended with {self._process.returncode}")
-        return out
-
-    def end(self) -> None:
-        """Nobody wants to know any more."""
-        self._process.kill()
-        self._process.communicate()
-
-
 def run(lines: t.Sequence[str]) -> None:
     """Run commands as one atomic transaction: all of them happen, or none."""
-    Process(["-f", "-"], "\n".join(lines) + "\n").output()
+    command.run(["nft", "-f", "-"], "\n".join(lines) + "\n")
 
 
 class Generation:
@@ -85,28 +57,28 @@ class Generation:
 def has_family(family: str) -> bool:
     """Whether the kernel knows a family of tables. Nothing is made."""
     try:
-        Process(["--check", "add", "table", family, "clustered_openvpn_asks"]).output()
-    except NftError:
+        command.run(["nft", "--check", "add", "table", family, "clustered_openvpn_asks"])
+    except command.CommandError:
         return False
     return True
 
 
-def start_listing(family: str, table: str) -> Process:
+def start_listing(family: str, table: str) -> command.Process:
     """Ask for a table; C(listed) takes the answer. Many namespaces can be asked at once."""
-    return Process(["-j", "list", "table", family, table])
+    return command.Process(["nft", "-j", "list", "table", family, table])
 
 
-def listed(process: Process) -> Listing:
+def listed(process: command.Process) -> Listing:
     """A table as the list of objects that C(nft -j list table) prints, or None where there is none."""
     try:
         return json.loads(process.output())["nftables"]
-    except NftError as exc:
-        if "No such file or directory" in str(exc):
+    except command.CommandError as exc:
+        if "No such file or directory" in exc.reason:
             return None
         raise
 
 
 def list_tables() -> list[tuple[str, str]]:
     """Family and name of every table."""
-    found = json.loads(Process(["-j", "list", "tables"]).output())["nftables"]
+    found = json.loads(command.run(["nft", "-j", "list", "tables"]))["nftables"]
     return [(o["table"]["family"], o["table"]["name"]) for o in found if "table" in o]

@@ -13,7 +13,7 @@ import json
 import typing as t
 from dataclasses import dataclass, field
 
-from . import iproute
+from . import command
 
 PROTOCOL = "197"  # who made a route or a rule: unassigned in iproute2's rt_protos, beside RTPROT_CLUSTERIP
 MAIN = 254
@@ -73,7 +73,7 @@ class Seen:
 
 def observe(networks: t.Iterable[str] = ()) -> Seen:
     """Look at the namespace that the caller is in; C(networks): at whose routes to these, too."""
-    limits = {one["dev"]: one for one in _parsed(iproute.run(["-json", "qdisc", "show"], "tc")) if one["kind"] == "tbf"}
+    limits = {one["dev"]: one for one in _parsed(command.run(["tc", "-json", "qdisc", "show"])) if one["kind"] == "tbf"}
     devices = {one["ifname"]: _device(one, limits.get(one["ifname"])) for one in _asked("-details", "addr", "show")}
     rules: set[RoutingRule] = set()
     routes: dict[tuple[str, int, str], MultiRoute] = {}
@@ -94,7 +94,7 @@ def _others(network: str) -> bool:
 
 
 def _asked(*words: str) -> list[dict[str, t.Any]]:
-    return _parsed(iproute.run(["-json", "-Numeric", *words]))
+    return _parsed(command.run(["ip", "-json", "-Numeric", *words]))
 
 
 def _parsed(text: str) -> list[dict[str, t.Any]]:

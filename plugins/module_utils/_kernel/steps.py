@@ -54,6 +54,10 @@ _COMMANDS: dict[str, str] = {
 }
 
 
+class KernelError(Exception):
+    """A step failed. The message has the step's command and the reason."""
+
+
 @dataclass(frozen=True)
 class Step:
     """One change. C(netns) is the name of a namespace, or "" for the one the module runs in."""

@@ -16,6 +16,7 @@ import time
 import typing as t
 from dataclasses import dataclass, field, replace
 
+from .._kernel import namespaces
 from . import preflight
 from . import processes as _processes
 from . import supervisor as _supervisor
@@ -23,7 +24,7 @@ from .command_line import capabilities
 from .config import Config, Endpoint, read_config
 from .instance import Desired, Instance, Observed, Step, dropping, plan
 from .management import Busy, Management, ManagementError, State, ask
-from .supervisor import Supervisor, SupervisorError
+from .supervisor import Supervisor
 from .supervisor_process import ProcessSupervisor
 from .supervisor_systemd import SystemdSupervisor, hidden_from_unit
 from .trial import COMPLETED, TrialFailed, remove_leftovers, run_trial
@@ -165,7 +166,7 @@ class Lifecycle:
         found = preflight.missing_programs()
         for s in self.subjects.values():
             i = s.instance
-            if not _processes.netns_exists(i.netns):
+            if not namespaces.exists(i.netns):
                 remedy = "make it first, with the module clustered.openvpn.netns"
                 found.append(f"{i.name}: netns: the network namespace {i.netns!r} does not exist; {remedy}")
             if s.config is None:
@@ -277,7 +278,7 @@ class Lifecycle:
             run_trial(s.instance, s.config, s.caps, self.timeout)
         except TrialFailed as exc:
             s.fail(f"{exc}; the running instance was not touched", exc.lines)
-        except (SupervisorError, OSError) as exc:
+        except OSError as exc:
             s.fail(f"the new configuration could not be tried: {exc}; the running instance was not touched")
 
     def _apply_one(self, step: Step) -> None:
@@ -298,10 +299,10 @@ class Lifecycle:
                 s.pid = 0
         except NotReady as exc:
             s.fail(str(exc), exc.lines)
-        except (SupervisorError, OSError) as exc:
+        except OSError as exc:
             s.fail(str(exc), self.supervisor.log(s.instance, since) if step.op in ("start", "restart") else [])
         if s.error and step.op == "start":  # what never ran does not go on half-started
-            with contextlib.suppress(SupervisorError, OSError):
+            with contextlib.suppress(OSError):
                 stop = replace(step, op="stop")
                 self.supervisor.apply(stop, replace(s.observed, pid=self.supervisor.pid(s.instance)), s.caps, 0)
         if s.error:

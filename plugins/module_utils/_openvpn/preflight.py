@@ -13,18 +13,14 @@ import shutil
 import typing as t
 from dataclasses import dataclass
 
+from .._kernel import namespaces
+from .._kernel.command import PACKAGES, CommandError
 from . import processes, supervisor
 from .certificates import Pem, Verdict, judge
 from .config import READ_AT_CONNECT, Config, Endpoint, read_file
 from .instance import Instance
 
-# program -> the package that has it, in Debian and elsewhere
-PROGRAMS = {
-    "openvpn": "openvpn",
-    "ip": "iproute2 (Red Hat: iproute)",
-    "setpriv": "util-linux",
-    "nsenter": "util-linux",
-}
+PROGRAMS = ("openvpn", "ip", "setpriv", "nsenter")
 KEY_FILES = ("ca", "cert", "key", "crl-verify", "extra-certs", "askpass")
 
 
@@ -33,8 +29,8 @@ def missing_programs(
 ) -> list[str]:
     """Programs that processes cannot be run without."""
     return [
-        f"the program {name!r} is missing in {supervisor.PATH}: install the package {package}"
-        for name, package in PROGRAMS.items()
+        f"the program {name!r} is missing in {supervisor.PATH}: install the package {PACKAGES[name]}"
+        for name in PROGRAMS
         if not which(name)
     ]
 
@@ -91,7 +87,7 @@ def _closed(user: str, group: str, paths: t.Sequence[str]) -> set[str]:
     become = ["setpriv", "--reuid", user, "--regid", group, "--init-groups", "--inh-caps=-all"]
     try:
         return {path for path in supervisor.run([*become, "sh", "-c", test, "sh", *paths]).split("\0") if path}
-    except supervisor.SupervisorError:  # then the start will tell
+    except CommandError:  # then the start will tell
         return set()
 
 
@@ -131,8 +127,8 @@ def holders(netns: str) -> list[Holder]:
     """What listens in a namespace."""
     command = ["ss", "--no-header", "--numeric", "--listening", "--tcp", "--udp", "--processes"]
     try:
-        return parse_ss(supervisor.run([*(["nsenter", f"--net={processes.NETNS}/{netns}"] if netns else []), *command]))
-    except supervisor.SupervisorError:  # then the start will tell
+        return parse_ss(supervisor.run([*(["nsenter", f"--net={namespaces.path(netns)}"] if netns else []), *command]))
+    except CommandError:  # then the start will tell
         return []
 
 

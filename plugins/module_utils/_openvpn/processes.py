@@ -6,14 +6,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 import typing as t
 
+from .._kernel import namespaces
 from .instance import Instance
-
-NETNS = "/run/netns"
 
 
 def start_ticks(pid: int) -> int:
@@ -58,17 +56,10 @@ def find_processes(instances: t.Sequence[Instance]) -> dict[str, int]:
     return found
 
 
-def netns_exists(netns: str) -> bool:
-    """A name in /run/netns may be left over without a namespace behind it: its file is then on another device."""
-    with contextlib.suppress(OSError):
-        return not netns or os.stat(f"{NETNS}/{netns}").st_dev == os.stat("/proc/self/ns/net").st_dev
-    return False
-
-
 def in_netns(pid: int, netns: str, host: str = "/proc/self/ns/net") -> bool:
     """Whether a process lives in the namespace that has that name now; C(host) is the one without a name."""
     try:
-        a, b = os.stat(f"/proc/{pid}/ns/net"), os.stat(f"{NETNS}/{netns}" if netns else host)
+        a, b = os.stat(f"/proc/{pid}/ns/net"), os.stat(namespaces.path(netns) if netns else host)
     except OSError:
         return False
     return (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino)

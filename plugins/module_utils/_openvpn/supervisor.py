@@ -9,21 +9,17 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import subprocess
 import time
 import typing as t
 
 from .. import _files
+from .._kernel import command
 from .command_line import STATUS_INTERVAL
 from .instance import RUN, Instance, Observed, Step, from_dict, to_dict
 from .processes import start_ticks
 
 LOG_LINES = 15
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-
-class SupervisorError(Exception):
-    """A command of the supervisor failed."""
 
 
 class Supervisor(t.Protocol):
@@ -61,26 +57,9 @@ def has_systemd() -> bool:
     return os.path.isdir("/run/systemd/system")
 
 
-def run(command: t.Sequence[str], timeout: float = 60) -> str:
-    """Run a command of the system; its output, or an error with the command and its reason."""
-    try:
-        done = subprocess.run(
-            command,
-            check=False,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=timeout,
-            env={"PATH": PATH, "LC_ALL": "C.UTF-8"},
-        )
-    except subprocess.TimeoutExpired as exc:
-        raise SupervisorError(f"{' '.join(command)}: not done after {timeout:g} s") from exc
-    except OSError as exc:
-        raise SupervisorError(f"{' '.join(command)}: {exc.strerror or exc}") from exc
-    if done.returncode:
-        raise SupervisorError(f"{' '.join(command)}: {(done.stderr or done.stdout).strip()}")
-    return done.stdout
+def run(argv: t.Sequence[str], timeout: float = 60) -> str:
+    """Run a command of the system in a fixed environment, whatever the caller's is. Raises CommandError."""
+    return command.run(argv, timeout=timeout, env={"PATH": PATH, "LC_ALL": "C.UTF-8"})
 
 
 # --- processes --------------------------------------------------------------------------------------------------------

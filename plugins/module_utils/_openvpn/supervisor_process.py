@@ -17,6 +17,7 @@ import subprocess
 import time
 import typing as t
 
+from .._kernel.command import CommandError
 from . import processes, supervisor
 from .command_line import confined_command, openvpn_command
 from .instance import LOG, OPENVPN, RUN, STATE, Instance, Observed, Step
@@ -169,7 +170,7 @@ def end(pid: int, child: subprocess.Popen[bytes] | None, still_ours: t.Callable[
         while processes.start_ticks(pid) == ticks and time.monotonic() < until:
             time.sleep(0.02)
     if ticks and processes.start_ticks(pid) == ticks and still_ours():
-        raise supervisor.SupervisorError(f"process {pid} does not end, not even by SIGKILL")
+        raise CommandError(["kill", "-KILL", str(pid)], "the process did not end within 5 s")
     if child:
         child.wait(timeout=5)
 

@@ -15,6 +15,8 @@ import shutil
 import typing as t
 
 from .. import _files
+from .._kernel import namespaces
+from .._kernel.command import CommandError
 from . import processes, supervisor
 from .command_line import openvpn_command
 from .instance import OPENVPN, Instance, Observed, Step, from_dict, to_dict
@@ -65,7 +67,7 @@ def drop_in_text(instance: Instance, caps: t.Sequence[str], binary: str = OPENVP
     ]
     if instance.netns:
         lines += [
-            f"NetworkNamespacePath={processes.NETNS}/{instance.netns}",
+            f"NetworkNamespacePath={namespaces.path(instance.netns)}",
             f"BindReadOnlyPaths=-/etc/netns/{instance.netns}/resolv.conf:/etc/resolv.conf",
         ]
     lines += [
@@ -153,7 +155,7 @@ class SystemdSupervisor:
         command = ["journalctl", "--quiet", "--no-pager", "--output=cat", f"--unit={instance.unit}"]
         try:
             return supervisor.run([*command, f"--since=@{since:.6f}", "--lines=200"]).splitlines()
-        except supervisor.SupervisorError as exc:
+        except CommandError as exc:
             return [str(exc)]
 
     def known(self) -> list[Instance]:
@@ -191,8 +193,8 @@ class SystemdSupervisor:
             bound = timeout if step.op in ("start", "restart") else 100
             try:
                 supervisor.run(["systemctl", step.op, step.whose.unit], bound)
-            except supervisor.SupervisorError as exc:  # where to look further is not needed: the log follows
-                raise supervisor.SupervisorError(str(exc).partition("\nSee ")[0].rstrip(".")) from exc
+            except CommandError as exc:  # where to look further is not needed: the log follows
+                raise CommandError(exc.argv, exc.reason.partition("\nSee ")[0].rstrip(".")) from exc
 
     def _write(self, instance: Instance, caps: t.Sequence[str]) -> None:
         path = drop_in_path(instance)

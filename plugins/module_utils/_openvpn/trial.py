@@ -22,7 +22,8 @@ import threading
 import time
 import typing as t
 
-from . import processes, supervisor
+from .._kernel import namespaces
+from . import supervisor
 from .command_line import confined_command
 from .config import Config, split
 from .instance import OPENVPN, RUN, Instance
@@ -129,9 +130,9 @@ def _scratch_netns(instance: Instance) -> t.Iterator[str]:
 
 
 def _remove_netns(name: str) -> None:
-    if not os.path.lexists(f"{processes.NETNS}/{name}"):
+    if not os.path.lexists(namespaces.path(name)):
         return
-    if processes.netns_exists(name):
+    if namespaces.exists(name):
         for pid in supervisor.run(["ip", "netns", "pids", name]).split():
             end(int(pid), None, lambda: True)
     supervisor.run(["ip", "netns", "del", name])

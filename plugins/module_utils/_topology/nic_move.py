@@ -12,7 +12,8 @@ import os
 import socket
 import time
 
-from .._kernel.iproute import IpError, _ip
+from .._kernel.command import CommandError, run
+from .._kernel.iproute import batch
 from .nic import ANYWHERE, Move, Place
 
 
@@ -20,22 +21,22 @@ def show(name: str) -> Place | None:
     """An interface with its addresses, routes and ports; None where there is none."""
     if not os.path.isdir(f"/proc/sys/net/ipv4/conf/{name}"):
         return None
-    (link,) = json.loads(_ip(["-json", "addr", "show", "dev", name]))
+    (link,) = json.loads(run(["ip", "-json", "addr", "show", "dev", name]))
     routes = []
     for family, anywhere in zip(("-4", "-6"), ANYWHERE):
-        shown = json.loads(_ip(["-json", family, "route", "show", "dev", name, "table", "all"]) or "[]")
+        shown = json.loads(run(["ip", "-json", family, "route", "show", "dev", name, "table", "all"]) or "[]")
         routes += [{**r, "dst": anywhere if r["dst"] == "default" else r["dst"]} for r in shown]
-    ports = json.loads(_ip(["-json", "link", "show", "master", name]) or "[]")
+    ports = json.loads(run(["ip", "-json", "link", "show", "master", name]) or "[]")
     return Place(name, link, routes, tuple(port["ifname"] for port in ports))
 
 
 def answers(address: str, dev: str, seconds: float) -> bool:
     """Whether a neighbour tells its MAC address within so many seconds."""
     end = time.monotonic() + seconds
-    _ip(["neigh", "flush", "to", address, "dev", dev])
+    run(["ip", "neigh", "flush", "to", address, "dev", dev])
     while time.monotonic() < end:
         _provoke(address)
-        shown = json.loads(_ip(["-json", "neigh", "show", "to", address, "dev", dev]) or "[]")
+        shown = json.loads(run(["ip", "-json", "neigh", "show", "to", address, "dev", dev]) or "[]")
         if any("lladdr" in n and "FAILED" not in n["state"] for n in shown):
             return True
         time.sleep(0.05)
@@ -78,13 +79,13 @@ def change(move: Move, gateway: str | None = None, seconds: float = 0) -> str | 
 def _change(move: Move, gateway: str | None, seconds: float) -> str | None:
     failure = None
     try:
-        _ip(["-batch", "-"], move.lines)
-    except IpError as exc:
+        batch(move.lines)
+    except CommandError as exc:
         failure = str(exc)
     if not failure and gateway and not answers(gateway, move.target, seconds):
         failure = f"{gateway} did not answer on {move.target} within {seconds:g} s"
     if failure:
-        _ip(["-force", "-batch", "-"], move.back, strict=False)
+        batch(move.back, force=True)
     else:
-        _ip(["-batch", "-"], move.last)
+        batch(move.last)
     return failure
