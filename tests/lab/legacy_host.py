@@ -123,7 +123,7 @@ class LegacyHost(Host):
         wait_for(f"host {self.name} to be off", lambda: not self._network.plugged(self.name), 20, self.log)
 
     def _asking(self, verb: str) -> t.Callable[[], None]:
-        """A function that repeats the request every AGAIN seconds: under load, a connection may exceed ssh's timeout."""
+        """A function that repeats the request every AGAIN seconds: under load, connecting may exceed ssh's timeout."""
         asked = -AGAIN
 
         def ask() -> None:
