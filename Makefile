@@ -102,7 +102,7 @@ requirements: setup ## compile requirements*.in into requirements*.txt (UPGRADE=
 	$(compile) --python-version 3.11 requirements.in --output-file requirements.txt
 	$(compile) --python-version 3.13 requirements-newest.in --output-file requirements-newest.txt
 
-changelog: setup ## CHANGELOG.rst, with the descriptions that plugins have now
+changelog: setup ## refresh the descriptions of plugins and roles in CHANGELOG.rst
 	$(at_home) antsibull-changelog generate --reload-plugins --refresh-plugins
 
 project-url: ## write PROJECT_URL into all files that name it
