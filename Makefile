@@ -28,11 +28,11 @@ compile := uv pip compile --quiet --annotation-style line --custom-compile-comma
 trixie_tests := tests/integration/test_site.py
 # antsibull leaves a log in the home directory.
 at_home := HOME=$(CURDIR)/.cache/home
-lints := lint-ansible lint-yaml lint-python lint-types lint-shell lint-docs lint-roles lint-changelog lint-requirements lint-project-url
+lints := lint-ansible lint-yaml lint-python lint-types lint-shell lint-docs lint-wording lint-roles lint-changelog lint-requirements lint-project-url
 targets := help demo demo-bundle test lint unit sanity integration site trixie lab soak molecule explore build bench format requirements \
 	changelog project-url setup clean
 
-.PHONY: $(targets) $(lints) lint-wording demo-test
+.PHONY: $(targets) $(lints) demo-test
 .NOTPARALLEL:
 
 help: ## this list
