@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Says what a host is, a line for each thing that a role might leave behind.
+# Dumps the state of a host, one line for each object that a role might leave behind.
 set -euo pipefail
 
 ip -o link | sed -E 's/^[0-9]+: //; s/@if[0-9]+//; s/ qlen [0-9]+//; s/^/link /'
-ip -o addr | sed -E 's/^[0-9]+: //; s/^/address /'
+# Figures that count by themselves are left out: what is left of a lifetime, the number of tracked flows.
+ip -o addr | sed -E 's/^[0-9]+: //; s/_lft [0-9]+sec/_lft limited/g; s/^/address /'
 ip -4 route show table all | sed 's/^/route /'
-ip -6 route show table all | sed '/^multicast ff/d; s/^/route /'
+ip -6 route show table all | sed -E '/^multicast ff/d; s/ expires [0-9]+sec/ expires/; s/^/route /'
 ip rule | sed 's/^/rule /'
 ip neigh show proxy | sed 's/^/proxy /'
 ip netns | sed 's/^/namespace /'
@@ -13,16 +14,16 @@ nft list ruleset | sed 's/^/nft /'
 sysctl --all --pattern '^net\.' 2>/dev/null | grep -Ev '(stable_secret|random|fs-cache|nf_conntrack_count)' | sed 's/^/sysctl /'
 systemctl list-units --all --plain --no-legend --type service,timer,path,socket |
     awk '/openvpn|clustered/ { print "unit", $0 }'
-# Without those of the logins, this one's among them.
+# Without the units of login sessions, such as that of this script.
 systemctl list-unit-files --no-legend | awk '$2 != "transient" { print "unit file", $0 }'
 getent passwd | sed 's/^/user /'
 getent group | sed 's/^/group /'
 dpkg-query -W -f 'package ${Package} ${db:Status-Status}\n'
 ps -eo comm=,args= | awk '$1 ~ /openvpn/ { $1 = "process"; print }'
-# ip makes /run/netns with the first namespace, and leaves it.
+# ip creates /run/netns with the first namespace and does not remove it.
 find /run -mindepth 1 -maxdepth 1 ! -name netns -printf "run %p\n"
-# Copies of passwd and the like show what was before, packages and the journal are nobody's here, and a directory for
-# state goes with the last instance and comes back with the next.
+# Left out: backups of passwd and the like, packages, the journal, and the state directory, which exists only while there are
+# instances.
 find /etc /opt /srv /usr/local /usr/lib/systemd /var/lib /var/log /var/spool -xdev \
     \( -path /var/lib/apt -o -path /var/lib/systemd -o -path /var/log/journal -o -path /var/lib/dpkg \
     -o -path /var/lib/clustered-openvpn -empty \) -prune -o \

@@ -17,26 +17,26 @@ from ..module_utils._ring import audit, ring
 
 def bucket(
     address: str,
-    total_nodes: int = 256,
-    hash_init: int = 0,
+    total_nodes: int = hashing.TOTAL_NODES,
+    hash_init: int = hashing.HASH_INIT,
     ports: t.Sequence[int] = (),
-    hash_as: str = "nftables",
+    hash_as: str = hashing.DEFAULT,
 ) -> int:
     """The bucket that a client's address falls into, 1 to total_nodes."""
     if total_nodes < 1:
         raise AnsibleFilterError(f"total_nodes: {total_nodes!r}: there is one bucket at least")
-    if hash_as not in hashing.ENGINES:
-        raise AnsibleFilterError(f"hash_as: {hash_as!r}: the engines are {', '.join(hashing.ENGINES)}")
+    if hash_as not in hashing.HASHES:
+        raise AnsibleFilterError(f"hash_as: {hash_as!r}: the engines are {', '.join(hashing.HASHES)}")
     return _said(hashing.bucket, address, total_nodes, hash_init, tuple(ports), hash_as)
 
 
 def bucket_member(
     address: str,
     owners: t.Mapping[str, t.Iterable[int]],
-    total_nodes: int = 256,
-    hash_init: int = 0,
+    total_nodes: int = hashing.TOTAL_NODES,
+    hash_init: int = hashing.HASH_INIT,
     ports: t.Sequence[int] = (),
-    hash_as: str = "nftables",
+    hash_as: str = hashing.DEFAULT,
 ) -> str | None:
     """The member that owns a client's bucket, or None."""
     number = bucket(address, total_nodes, hash_init, ports, hash_as)
@@ -45,7 +45,7 @@ def bucket_member(
 
 def bucket_owners(
     members: t.Sequence[t.Mapping[str, t.Any]],
-    total_nodes: int = 256,
+    total_nodes: int = hashing.TOTAL_NODES,
     previous: t.Mapping[str, t.Iterable[int]] | None = None,
 ) -> dict[str, list[int]]:
     """Member -> its buckets, with as few moves from the previous owners as can be."""

@@ -7,53 +7,57 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: cluster_service
-short_description: A systemd unit that brings a cluster's network back at boot
+short_description: Install the systemd unit that restores a cluster's network at boot
 version_added: 0.1.0
 description:
-  - Installs the program C(clustered-openvpn), which is this collection's own code, and the unit
-    C(clustered-openvpn@NAME). They bring namespaces, links, addresses, routes, rules and sysctls to what
-    C(/etc/clustered-openvpn/NAME.json) says, at boot and without Ansible. The role C(netns_cluster) keeps that file.
-  - C(systemctl reload) repairs what has drifted, C(systemctl stop) takes the cluster down, C(systemctl start) brings it
-    back. C(clustered-openvpn check NAME) tells what a repair would do.
-  - Units of instances are tied to it. They start after it, stop with it, and start with it again.
+  - Installs the program C(clustered-openvpn), which is the code of this collection, and enables the unit
+    C(clustered-openvpn@NAME). At boot, the unit applies the desired state in C(/etc/clustered-openvpn/NAME.json)
+    without Ansible. It configures namespaces, links, addresses, routes, rules and sysctls. The roles C(netns_cluster)
+    and C(tunnel_bundle) write that file.
+  - C(systemctl reload) repairs differences from the desired state, C(systemctl stop) removes the cluster from the
+    kernel, and C(systemctl start) applies it again. C(clustered-openvpn check NAME) prints the steps that a repair
+    would take.
+  - The units of instances are bound to this unit. They start after it, stop with it, and start with it again.
 options:
   name:
     description: Name of the cluster.
     type: str
     required: true
   units:
-    description: The units of its instances, without C(.service), as in V(openvpn-server@vpn1-udp). The list is exact.
+    description: The units of the cluster's instances, without C(.service), as in V(openvpn-server@vpn1-udp). Units that
+      are not listed are no longer bound to the cluster.
     type: list
     elements: str
     default: []
   failover:
     description:
-      - Whether C(clustered-openvpn-claims@NAME) and C(clustered-openvpn-vrrp@NAME) start with it. keepalived elects the
-        host for slots of buckets, and the former gives these to the members that are well.
-      - The latter takes C(keepalived.conf) and C(vrrp.nft) in C(/etc/clustered-openvpn/NAME.ring). The role
-        C(clusterip_cluster) keeps these files.
-      - Both are reloaded when their files are newer than what they have read.
+      - Whether C(clustered-openvpn-claims@NAME) and C(clustered-openvpn-vrrp@NAME) start with the cluster. The latter
+        runs keepalived, which elects the host of each slot (a set of buckets). The former assigns the slots of this
+        host to its healthy members.
+      - C(clustered-openvpn-vrrp@NAME) reads C(keepalived.conf) and C(vrrp.nft) in C(/etc/clustered-openvpn/NAME.ring).
+        The role C(clusterip_cluster) writes these files.
+      - Each of the two units is reloaded when its files are newer than its last reload.
     type: bool
     default: false
   state:
     description:
       - V(present) installs, enables and starts the unit.
-      - V(absent) stops it, so the cluster is taken down, and removes it. With the last cluster of the host, the program
-        goes, too.
+      - V(absent) stops the unit, which removes the cluster from the kernel, and uninstalls it. With the last cluster of
+        the host, the program is uninstalled, too.
     type: str
     choices: [present, absent]
     default: present
 attributes:
   check_mode:
     support: full
-    description: Tells what would change, and changes nothing.
+    description: Reports the changes without making them.
   diff_mode:
     support: full
-    description: Shows the files that change, and the commands that are run.
+    description: Shows changed files and the commands.
   platform:
     platforms: Linux
     support: full
-    description: Needs systemd, and root.
+    description: Requires systemd and root.
 author:
   - clustered.openvpn contributors (@clustered-openvpn)
 seealso:
@@ -61,7 +65,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: The cluster comes back after a reboot
+- name: Restore the cluster at boot
   clustered.openvpn.cluster_service:
     name: vpn
     units:
@@ -71,7 +75,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 commands:
-  description: The changes, as an administrator would type them. Empty when nothing was to do.
+  description: The changes, as an administrator would type them. Empty without changes.
   type: list
   elements: str
   returned: success
@@ -84,10 +88,11 @@ import re
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import _params as p
-from ..module_utils._boot import install
+from ..module_utils._boot import install, units
 from ..module_utils._cluster import cluster
 from ..module_utils._kernel.steps import prepared_diff
 from ..module_utils._openvpn import supervisor
+from ..module_utils._ring import paths
 
 ARGUMENT_SPEC = {
     "name": {"type": "str", "required": True},
@@ -98,28 +103,30 @@ ARGUMENT_SPEC = {
 
 
 def unit_name(value: str) -> str:
-    """An instance's unit."""
+    """A unit that may be bound to a cluster. Raises ParameterError."""
     if not re.match(r"^(openvpn-(server|client)|clustered-openvpn-watch)@[A-Za-z0-9_][A-Za-z0-9_-]{0,63}\Z", value):
-        raise p.ParameterError("units", value, "name a unit as openvpn-server@vpn1-udp, without .service")
+        raise p.ParameterError(
+            "units", value, "use the name of a unit, such as openvpn-server@vpn1-udp, without .service"
+        )
     return value
 
 
-class Service:
-    """The unit of one cluster; the commands that it took, or would take."""
+class ClusterUnits:
+    """The units of one cluster. C(commands) and C(diff) are the changes made, or, in check mode, to be made."""
 
     def __init__(self, name: str, check_mode: bool) -> None:
         self._name = name
         self._check_mode = check_mode
-        self.unit = f"clustered-openvpn@{name}"
+        self.unit = f"{units.CLUSTER}@{name}"
         self.commands: list = []
         self.diff: list = []
 
-    def files(self, wanted: install.Files, there: install.Files) -> bool:
-        """Bring files about, and let systemd know. Whether there was anything to do."""
-        write, remove = install.differing(wanted, there)
+    def files(self, wanted: install.Files, installed: install.Files) -> bool:
+        """Write and remove files, then reload systemd. Whether a file was changed."""
+        write, remove = install.differing(wanted, installed)
         for path, file in write.items():
             new = file.target or file.text
-            old = there.get(path, install.File())
+            old = installed.get(path, install.InstalledFile())
             self.diff.append(
                 {"before_header": path, "after_header": path, "before": old.target or old.text, "after": new}
             )
@@ -134,70 +141,69 @@ class Service:
             self.systemctl("daemon-reload")
         return bool(write or remove)
 
-    def shown(self, unit: str = "") -> dict:
-        """Whether it is active, and enabled."""
+    def properties(self, unit: str = "") -> dict:
+        """ActiveState and UnitFileState of a unit; by default that of the cluster."""
         text = supervisor.run(["systemctl", "show", "--property=ActiveState,UnitFileState", unit or self.unit])
         return dict(line.split("=", 1) for line in text.split())
 
     def systemctl(self, *words: str) -> None:
-        """Run it, with as long a time as a large cluster may need."""
+        """Run systemctl, with a timeout that suits a large cluster."""
         self.commands.append(" ".join(["systemctl", *words]))
         if not self._check_mode:
             supervisor.run(["systemctl", *words], 300)
 
-    def present(self, units: list, failover: bool) -> None:
-        """The unit first and running: instances that are tied to one that is not would be stopped."""
-        renewed = self.files(install.shared(), install.shared_there())
-        shown = self.shown()
-        if shown.get("ActiveState") == "failed":  # maybe since it was tried too often: that would not be done again
+    def present(self, instances: list, failover: bool) -> None:
+        """Install and start. The cluster's unit is first: an instance bound to an inactive unit would be stopped."""
+        updated = self.files(install.shared(), install.installed_shared())
+        state = self.properties()
+        if state.get("ActiveState") == "failed":  # it may have reached its start limit, which would refuse a start
             self.systemctl("reset-failed", self.unit)
-        if shown.get("ActiveState") != "active" or shown.get("UnitFileState") != "enabled":
+        if state.get("ActiveState") != "active" or state.get("UnitFileState") != "enabled":
             self.systemctl("enable", "--now", self.unit)
-        self.files(install.bonds(self._name, units, failover), install.bonds_there(self._name))
-        self.claims(failover, renewed)
+        self.files(install.bonds(self._name, instances, failover), install.installed_bonds(self._name))
+        self.failover(failover, updated)
 
-    def claims(self, wanted: bool, renewed: bool) -> None:
-        """The units of claims and election, which end together. A new program takes over where the old one was."""
-        read = install.read_by(self._name)
-        claims, election = (f"clustered-openvpn-{kind}@{self._name}" for kind in ("claims", "vrrp"))
-        active = [self.shown(unit).get("ActiveState") == "active" for unit in (claims, election)]
+    def failover(self, wanted: bool, updated: bool) -> None:
+        """Start, reload or stop the claims unit and keepalived. updated: whether the program was updated."""
+        claims, election = f"{paths.CLAIMS}@{self._name}", f"{paths.VRRP}@{self._name}"
+        active = [self.properties(unit).get("ActiveState") == "active" for unit in (claims, election)]
         if not wanted and active[0]:
-            self.systemctl("stop", claims)
-        if wanted and active[0] and (renewed or install.outdated(read["claims"])):
+            self.systemctl("stop", claims)  # and keepalived, which is bound to it
+        if wanted and active[0] and (updated or install.claims_inputs(self._name).changed()):
             self.systemctl("reload", claims)
-        if wanted and active[1] and install.outdated(read["vrrp"]):
+        if wanted and active[1] and install.vrrp_inputs(self._name).changed():
             self.systemctl("reload", election)
         if wanted and not all(active):
             self.systemctl("start", claims, election)
 
     def absent(self, others: bool) -> None:
-        """The reverse."""
-        shown = self.shown()
-        if shown.get("ActiveState") not in ("inactive", None) or shown.get("UnitFileState") == "enabled":
+        """Stop and uninstall. others: whether the host has other clusters, which need the program."""
+        state = self.properties()
+        if state.get("ActiveState") not in ("inactive", None) or state.get("UnitFileState") == "enabled":
             self.systemctl("disable", "--now", self.unit)
-        self.files({}, install.bonds_there(self._name))
+        self.files({}, install.installed_bonds(self._name))
         if not others:
-            self.files({}, install.shared_there())
+            self.files({}, install.installed_shared())
 
 
 def others(name: str) -> bool:
-    """Whether there are units of other clusters."""
+    """Whether units of other clusters are enabled."""
     links = os.listdir(directory) if os.path.isdir(directory := f"{install.UNITS}/multi-user.target.wants") else []
-    return any(x.startswith("clustered-openvpn@") and x != f"clustered-openvpn@{name}.service" for x in links)
+    return any(x.startswith(f"{units.CLUSTER}@") and x != units.cluster_unit(name) for x in links)
 
 
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
     if os.geteuid() != 0:
-        module.fail_json(msg="this module installs a unit of the system and must run as root: use 'become: true'")
+        module.fail_json(msg="this module installs systemd units and must run as root; use 'become: true'")
     if not supervisor.has_systemd():
-        module.fail_json(msg="this host is not run by systemd, so it has no units")
+        module.fail_json(msg="systemd does not run on this host; use a host with systemd")
     try:
-        service = Service(cluster.cluster_name("name", module.params["name"]), module.check_mode)
-        units = [unit_name(unit) for unit in module.params["units"]]
-        p.unique("units", units)
+        service = ClusterUnits(cluster.cluster_name("name", module.params["name"]), module.check_mode)
+        instances = [unit_name(unit) for unit in module.params["units"]]
+        p.unique("units", instances)
         if module.params["state"] == "present":
-            service.present(units, module.params["failover"])
+            service.present(instances, module.params["failover"])
         else:
             service.absent(others(module.params["name"]))
     except (p.ParameterError, OSError) as exc:

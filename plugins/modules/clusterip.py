@@ -7,182 +7,199 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: clusterip
-short_description: One service address for several nodes, each owning some of the hash's results
+short_description: Share one service address among several nodes by a hash of the client's address
 version_added: 0.1.0
 description:
-  - Makes the members of a cluster, network namespaces behind a bridge, serve one address. A hash of the client's
-    address names a
-    bucket, and each bucket is owned by one node, which gets the packet. The words are those of the kernel's own
-    C(CLUSTERIP) target.
-  - Buckets can be added to a node and released from it while traffic flows. A move is one atomic transaction, and
-    nothing else is
-    touched.
-  - The host answers ARP for the address, so the address is reachable whichever members are alive.
-  - With O(shared), several hosts have one address. Each gets all packets, and takes those of its own nodes' buckets.
-  - With O(uplink=local), the host itself is the node, whatever it runs.
-  - In each member, packets for the address that belong to no service are dropped. Ping is answered, by the owner of
-    the bucket.
+  - Configures a host so that several nodes, network namespaces behind a bridge, serve the same IP address. A hash of
+    the client's address selects a bucket. Each bucket is owned by one node, which receives the packets of its clients.
+    The options have the names of the kernel's own C(CLUSTERIP) target.
+  - Buckets can be added to a node and released while traffic flows. Each move is one atomic transaction and affects
+    no other bucket.
+  - The host answers ARP and neighbour solicitations for the address, so it stays reachable whichever nodes are up.
+  - With O(shared), several hosts have the address. Each of them receives all packets, and accepts those of the buckets
+    that its own nodes own.
+  - With O(uplink=local), the host itself is the only node. No namespace or bridge is needed.
+  - In each node, packets to the address that belong to none of O(services) are dropped. Ping is answered by the owner
+    of the client's bucket.
 options:
   name:
     description:
-      - Name of the cluster. The nftables tables are called C(clustered_openvpn_NAME), those of an IPv6 address
-        C(clustered_openvpn_NAME.v6).
-      - An IPv4 address and an IPv6 address may have the same name, and each is a claim of its own.
+      - Name of the cluster, a lower case letter and up to nine of C(a-z), C(0-9), C(-) and C(_).
+      - The nftables tables are named C(clustered_openvpn_NAME), those of an IPv6 address C(clustered_openvpn_NAME.v6).
+      - An IPv4 address and an IPv6 address can have the same name. They are configured by one task each.
     type: str
     required: true
   address:
     description:
-      - The service address, IPv4 or IPv6. No interface of the host may carry it.
+      - The service address, IPv4 or IPv6, without a prefix length. It must not be configured on the host by other
+        means.
     type: str
     required: true
   interface:
     description:
-      - The NIC on which clients arrive. With O(uplink=bridged), the port of O(bridge) that leads to the LAN.
+      - The NIC that receives the clients' packets. With O(uplink=bridged), the port of O(bridge) that leads to the LAN.
     type: str
     required: true
   bridge:
     description:
-      - The bridge on which the nodes are. An internal one, or the LAN's with O(uplink=bridged).
-      - Needed, but for O(uplink=local), which has none.
+      - The bridge to which the nodes are connected, an internal one, or that of the LAN with O(uplink=bridged).
+      - Required unless O(uplink=local), which does not allow it.
     type: str
   uplink:
     description:
-      - How the NIC feeds the nodes. V(routed) leaves the NIC as it is, and the host routes what the nodes send.
-      - V(bridged), the classic form, is for nodes on the LAN itself. The NIC is a port of O(bridge), nodes have
-        addresses of
-        the LAN, and the bridge answers ARP and neighbour solicitations for O(address) by a port of its own.
-      - V(local) is for a host that is a node itself, without namespaces. It carries O(address), and O(nodes) has one
-        entry.
+      - How packets from the NIC reach the nodes.
+      - With V(routed), O(bridge) is internal and the NIC is not changed. The host forwards packets for the address to
+        the bridge, and routes the nodes' answers.
+      - With V(bridged), the nodes are on the LAN. The NIC is a port of O(bridge), the nodes have addresses of the LAN,
+        and a separate port of the bridge answers ARP and neighbour solicitations for O(address).
+      - With V(local), the host itself is the only node. The module adds O(address) to the host, and O(nodes) has
+        exactly one entry.
     type: str
     choices: [routed, bridged, local]
     default: routed
   shared:
     description:
-      - Other hosts on the LAN have O(address), too. Whoever asks for its MAC address, by ARP or neighbour discovery, is
-        told O(clustermac), and the NIC joins that. Packets for buckets that no node of this host owns are
-        dropped.
-      - O(clustermac), O(hash_init), O(total_nodes) and O(hashmode) must be the same on all hosts, and each bucket have
-        one owner among them.
+      - Whether other hosts on the LAN have O(address), too. ARP requests and neighbour solicitations for it are then
+        answered with O(clustermac), a multicast MAC address that the NIC joins, so every host receives every packet.
+        Packets of buckets that no node of this host owns are dropped.
+      - O(clustermac), O(hash_init), O(total_nodes), O(hashmode) and O(hash_as) must be the same on all hosts, and each
+        bucket must have one owner among all of them.
     type: bool
     default: false
   distribution:
     description:
-      - V(steer) looks up the owner once on the host, and forwards the frame to it alone. Its cost does not depend on
-        the number of nodes.
-      - V(flood), the classic form, hands every frame to all nodes, and each decides for itself. Every node costs
-        something for every
-        frame, and bursts are multiplied.
+      - How packets reach the node that owns their bucket.
+      - With V(steer), the host looks up the owner and forwards the frame to that node only. The cost does not depend
+        on the number of nodes.
+      - With V(flood), the host forwards every frame to all nodes, and each node looks up the bucket by itself. Every
+        frame costs CPU time in every node, and bursts are multiplied by the number of nodes.
     type: str
     choices: [steer, flood]
     default: steer
   engine:
     description:
-      - What evaluates the hash in the kernel.
-      - V(xt_cluster) is C(iptables -m cluster), for IPv4 and 32 buckets at most. V(clusterip) is the C(CLUSTERIP)
-        target of kernels before 6.3, for IPv4 and 16 buckets. With both each node decides for itself, so they need
-        O(uplink=local) or O(distribution=flood).
-      - V(auto) takes the first of V(nftables), V(xt_cluster) and V(clusterip) that can do all that is wanted.
-      - What is left of another engine is removed as soon as the wanted one decides.
+      - The part of the kernel that evaluates the hash.
+      - V(nftables) has no limits but O(total_nodes).
+      - V(xt_cluster) is C(iptables -m cluster). It supports IPv4, up to 32 buckets, and O(hashmode=sourceip).
+      - V(clusterip) is the C(CLUSTERIP) target of kernels before 6.3. It supports IPv4 and up to 16 buckets.
+      - With V(xt_cluster) and V(clusterip) each node decides by itself. They require O(uplink=local) or
+        O(distribution=flood).
+      - V(auto) selects the first of V(nftables), V(xt_cluster) and V(clusterip) that supports the configuration.
+      - After a change, the rules of the previous engine are removed once the new engine decides.
     type: str
     choices: [auto, nftables, xt_cluster, clusterip]
     default: nftables
   hash_as:
     description:
-      - The engine whose hash O(engine=nftables) computes, so that hosts of a cluster can share a ring though they have
-        different engines. That of O(engine) when left out. The same on all hosts that share an address.
-      - V(clusterip) is the hash of the kernel's own C(CLUSTERIP) target, in all three O(hashmode)s. V(xt_cluster) is
-        that of C(iptables -m cluster), which for IPv4 on little-endian machines is the one of V(nftables).
-        Both are for IPv4.
+      - The engine whose hash is evaluated. With O(engine=nftables) it can be another engine's, so that hosts with
+        different engines can share an address. It must be the same on all hosts that share an address.
+      - V(clusterip) is the hash of the C(CLUSTERIP) target, in all three O(hashmode)s. It supports IPv4 only.
+      - V(xt_cluster) is the hash of C(iptables -m cluster). It supports IPv4 only, and gives the same buckets as
+        V(nftables) on little-endian machines.
+      - If not specified, the hash of O(engine).
     type: str
     choices: [nftables, xt_cluster, clusterip]
   hashmode:
     description:
-      - What is hashed. V(sourceip) is the client's address.
-      - V(sourceip-sourceport) and V(sourceip-sourceport-destport) spread the connections of one address, too. They
-        are for TCP.
+      - The fields that are hashed.
+      - V(sourceip) hashes the client's address. All connections of a client reach the same node.
+      - V(sourceip-sourceport) also hashes the client's port, V(sourceip-sourceport-destport) both ports, which
+        distributes the connections of a single client. Both are for TCP services.
     type: str
     choices: [sourceip, sourceip-sourceport, sourceip-sourceport-destport]
     default: sourceip
   force:
     description:
-      - Take a O(hashmode) with ports for UDP services, too. The fragments of a datagram, but the first, have no
-        ports and are lost then.
+      - Whether to allow a O(hashmode) with ports for UDP services. Fragments other than the first have no ports, so
+        fragmented datagrams are lost.
     type: bool
     default: false
   forward_ipv6:
     description:
-      - Have the host forward IPv6 for an IPv4 address, too, since what is in the tunnels of a VPN may be IPv6. It is
-        one switch for the whole host.
+      - Whether the host forwards IPv6 even though O(address) is IPv4, for example for IPv6 in VPN tunnels. The kernel
+        has one switch for all interfaces of the host.
     type: bool
     default: false
   hash_init:
-    description: The seed of the hash, a number of 32 bits. The same on all hosts that share an address.
+    description:
+      - The seed of the hash, a number of 32 bits. It must be the same on all hosts that share an address.
     type: int
     default: 0
   clustermac:
     description:
-      - The multicast MAC address of the cluster. With O(distribution=steer), what the host itself sends to the
-        service address carries it
-        as a unicast, its group bit cleared, until the owner is looked up.
-      - V(03:00) and the last four bytes of the address when left out, V(03:06) for an IPv6 address.
+      - The multicast MAC address of the cluster.
+      - With O(distribution=steer) or O(uplink=bridged), the host's own frames to the service address carry it as a
+        unicast address, with its group bit cleared, until the owner is looked up.
+      - If not specified, V(03:00) for IPv4 or V(03:06) for IPv6, followed by the last four bytes of the address.
     type: str
   total_nodes:
-    description: The number of buckets. More than nodes, so that buckets can be weighted and moved.
+    description:
+      - The number of buckets, 1 to 65536. With more buckets than nodes, nodes can have weights, and load can be moved
+        in small parts.
     type: int
     default: 256
   nodes:
-    description: The nodes of this host.
+    description:
+      - The nodes of this host.
     type: list
     elements: dict
     default: []
     suboptions:
       netns:
-        description: The namespace of the node. Needed, but for O(uplink=local).
+        description:
+          - The network namespace of the node. Required unless O(uplink=local), which does not allow it.
         type: str
       mac:
-        description: The MAC address of the node's interface on the bridge. Needed, but for O(uplink=local).
+        description:
+          - The MAC address of the node's interface on the bridge. Required unless O(uplink=local), which does not allow
+            it.
         type: str
       interface:
-        description: The node's interface on the bridge.
+        description:
+          - The node's interface on the bridge. Ignored with O(uplink=local).
         type: str
         default: eth0
       local_nodes:
-        description: The buckets that O(claims) speaks of, each between 1 and O(total_nodes).
+        description:
+          - Buckets of this node, numbers from 1 to O(total_nodes). O(claims) defines their meaning. Required unless
+            O(claims=keep) or O(state=absent).
         type: list
         elements: int
   services:
-    description: What is served at the address. Everything else is dropped, but for ping and errors about these flows.
+    description:
+      - The services at the address. All other packets to it are dropped, except for ping and ICMP errors about these
+        services' flows.
     type: list
     elements: dict
     default: []
     suboptions:
       protocol:
-        description: The transport protocol.
+        description:
+          - The transport protocol.
         type: str
         choices: [udp, tcp]
         required: true
       port:
-        description: The port.
+        description:
+          - The port number.
         type: int
         required: true
   claims:
     description:
-      - What O(nodes[].local_nodes) means.
-      - V(exact) makes the nodes own just those buckets.
-      - V(add) gives them those buckets, whoever owns them now. V(release) takes those buckets from them, where they
-        still own them.
-        Other buckets stay as they are. With O(distribution=flood) V(add) takes a bucket from those nodes only that
-        are listed, as each
-        node decides for itself.
-      - V(keep) leaves every bucket with its owner.
+      - The meaning of O(nodes[].local_nodes).
+      - With V(exact), the nodes own exactly these buckets.
+      - With V(add), the nodes own these buckets as well, and the previous owners no longer do. With
+        O(distribution=flood), where each node decides by itself, only nodes that are listed lose buckets.
+      - With V(release), the nodes no longer own these buckets. A bucket that another node owns by now stays there.
+      - With V(keep), all buckets stay with their owners.
     type: str
     choices: [exact, add, release, keep]
     default: exact
   state:
     description:
-      - V(present) makes what is missing and repairs what differs.
-      - V(absent) removes the tables, the address, what answers ARP for it, and the route. The host's sysctls become
-        what they were before, as the tables remember them, but for those that another cluster needs.
+      - V(present) creates the configuration, and repairs it where the kernel differs from it.
+      - V(absent) removes the rules, the address, its ARP or neighbour entries, and its route. The host's sysctls are
+        restored to their values before the first run, except for those that another cluster needs.
     type: str
     choices: [present, absent]
     default: present
@@ -192,13 +209,13 @@ seealso:
   - module: clustered.openvpn.clusterip_info
   - module: clustered.openvpn.bridge
 notes:
-  - The bridge needs a static FDB entry for each node's MAC address, as
-    R(clustered.openvpn.bridge,ansible_collections.clustered.openvpn.bridge_module)
-    makes it. Without one it floods, and every member gets every packet.
+  - The bridge needs a static FDB entry for the MAC address of each node, as created by
+    R(clustered.openvpn.bridge,ansible_collections.clustered.openvpn.bridge_module). Without it the bridge floods, and
+    every node receives every packet.
 """
 
 EXAMPLES = r"""
-- name: Two members share 192.0.2.10
+- name: Share 192.0.2.10 between two namespaces
   clustered.openvpn.clusterip:
     name: vpn
     address: 192.0.2.10
@@ -217,7 +234,7 @@ EXAMPLES = r"""
         mac: 02:00:00:00:01:02
         local_nodes: [3, 4]
 
-- name: The second member takes over bucket 2, traffic flowing
+- name: Move bucket 2 to the second namespace
   clustered.openvpn.clusterip:
     name: vpn
     address: 192.0.2.10
@@ -237,7 +254,7 @@ EXAMPLES = r"""
         local_nodes: [2]
     claims: add
 
-- name: This host serves half of 192.0.2.20, another one the other half
+- name: Serve half of 192.0.2.20 on this host, without namespaces
   clustered.openvpn.clusterip:
     name: web
     address: 192.0.2.20
@@ -251,7 +268,7 @@ EXAMPLES = r"""
     nodes:
       - local_nodes: [1, 2]
 
-- name: The other one is gone, this one takes its buckets, too
+- name: Take over the other host's half after its failure
   clustered.openvpn.clusterip:
     name: web
     address: 192.0.2.20
@@ -269,23 +286,25 @@ EXAMPLES = r"""
 
 RETURN = r"""
 commands:
-  description: The changes, as an administrator would type them. Empty when nothing was to do.
+  description: The changes as shell commands. Empty if nothing had to be changed.
   type: list
   elements: str
   returned: success
   sample: [ip neigh add proxy 192.0.2.10 dev eth1]
 engine:
-  description: What evaluates the hash.
+  description: The engine that evaluates the hash.
   type: str
   returned: O(state=present)
   sample: nftables
 engine_reason:
-  description: Why it is that one. With O(engine=auto), also why it is none of those before it.
+  description:
+    - The reason for this engine. With O(engine=auto), also the reason against each engine before it.
   type: str
   returned: O(state=present)
   sample: as asked for
 moved:
-  description: The number of buckets whose owner changed, counting those that had none or have none now.
+  description:
+    - The number of buckets whose owner changed, including buckets that had no owner before or have none now.
   type: int
   returned: success
   sample: 1
@@ -294,8 +313,10 @@ moved:
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import _module
-from ..module_utils._cluster import cluster as _cluster
-from ..module_utils._cluster import reconcile
+from ..module_utils._cluster import hashing, parameters, reconcile
+from ..module_utils._cluster.cluster import ROUTED, STEER
+from ..module_utils._cluster.engines.registry import AUTO, ENGINES
+from ..module_utils._cluster.uplinks.registry import UPLINKS
 from ..module_utils._kernel import steps
 from ..module_utils._params import ParameterError
 
@@ -304,11 +325,11 @@ ARGUMENT_SPEC = {
     "address": {"type": "str", "required": True},
     "interface": {"type": "str", "required": True},
     "bridge": {"type": "str"},
-    "uplink": {"type": "str", "choices": ["routed", "bridged", "local"], "default": "routed"},
+    "uplink": {"type": "str", "choices": list(UPLINKS), "default": ROUTED},
     "shared": {"type": "bool", "default": False},
-    "distribution": {"type": "str", "choices": ["steer", "flood"], "default": "steer"},
-    "engine": {"type": "str", "choices": ["auto", "nftables", "xt_cluster", "clusterip"], "default": "nftables"},
-    "hash_as": {"type": "str", "choices": ["nftables", "xt_cluster", "clusterip"]},
+    "distribution": {"type": "str", "choices": [STEER, "flood"], "default": STEER},
+    "engine": {"type": "str", "choices": [AUTO, *ENGINES], "default": hashing.DEFAULT},
+    "hash_as": {"type": "str", "choices": list(hashing.HASHES)},
     "hashmode": {
         "type": "str",
         "choices": ["sourceip", "sourceip-sourceport", "sourceip-sourceport-destport"],
@@ -316,9 +337,9 @@ ARGUMENT_SPEC = {
     },
     "force": {"type": "bool", "default": False},
     "forward_ipv6": {"type": "bool", "default": False},
-    "hash_init": {"type": "int", "default": 0},
+    "hash_init": {"type": "int", "default": hashing.HASH_INIT},
     "clustermac": {"type": "str"},
-    "total_nodes": {"type": "int", "default": 256},
+    "total_nodes": {"type": "int", "default": hashing.TOTAL_NODES},
     "nodes": {
         "type": "list",
         "elements": "dict",
@@ -348,7 +369,7 @@ def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
     present = module.params["state"] == "present"
     try:
-        cluster = _cluster.cluster_from(module.params)
+        cluster = parameters.cluster_from(module.params)
     except ParameterError as exc:
         module.fail_json(msg=str(exc))
     moved = None
@@ -356,7 +377,7 @@ def main() -> None:
     def plan(kernel: _module.Kernel) -> steps.Planned:
         nonlocal moved
         planned = reconcile.clusterip(kernel, cluster, present)
-        if moved is None:  # the first look: after the change there is nothing left to move
+        if moved is None:  # of the first plan: after the change nothing is left to move
             moved = planned.result["moved"]
         planned.result["moved"] = moved
         return planned

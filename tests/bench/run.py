@@ -28,7 +28,7 @@ from types import ModuleType
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ansible_collections.clustered.openvpn.plugins.filter.cluster import cluster_layout
-from ansible_collections.clustered.openvpn.plugins.module_utils._cluster import cluster as _cluster
+from ansible_collections.clustered.openvpn.plugins.module_utils._cluster import parameters as _parameters
 from ansible_collections.clustered.openvpn.plugins.module_utils._cluster import reconcile
 from ansible_collections.clustered.openvpn.plugins.module_utils._kernel import steps as _steps
 from ansible_collections.clustered.openvpn.plugins.module_utils._kernel.kernel import Kernel
@@ -76,7 +76,7 @@ def modules(parts: dict[str, t.Any]) -> list[Step]:
     namespaces = _namespaces.namespaces_from(parameters(netns, namespaces=parts["namespaces"])["namespaces"])
     veths = _veths.veths_from(parameters(veth, veths=parts["veths"])["veths"])
     bridges = _bridges.bridges_from(parameters(bridge, bridges=parts["bridges"])["bridges"])
-    cluster = _cluster.cluster_from(parameters(clusterip, name="bench", **parts["cluster"], nodes=parts["nodes"]))
+    cluster = _parameters.cluster_from(parameters(clusterip, name="bench", **parts["cluster"], nodes=parts["nodes"]))
 
     def run(plan: t.Callable[..., _steps.Planned], wanted: t.Any) -> None:
         with Kernel() as kernel:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Packets made by hand: for sources that no client has, and pings."""
+"""Hand-made packets, for source addresses that no client has; and pings."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def ip_header(source: str, destination: str, protocol: int, length: int) -> byte
 def frame(
     source: str, destination: str, protocol: int, ports: tuple[int, int], mac: str = "ff:ff:ff:ff:ff:ff"
 ) -> bytes:
-    """An Ethernet frame with an empty datagram, or the first segment of a connection; IPv4 or IPv6."""
+    """An Ethernet frame with an empty datagram or the first segment of a TCP connection, IPv4 or IPv6."""
     ends = ipaddress.ip_address(source).packed + ipaddress.ip_address(destination).packed
     if protocol == TCP:
         payload = struct.pack("!HHIIBBHHH", *ports, 1, 0, 0x50, 2, 1024, 0, 0)
@@ -83,10 +83,10 @@ def packet_socket(netns: str, protocol: int) -> socket.socket:
 
 
 def ask_ping(netns: str, address: str, *, tries: int = 10, source: str = "") -> int:
-    """How often a ping is answered, the first that is, of one in a second. It is waited a moment longer for a second.
+    """Send a ping every second until one is answered; returns the number of its answers, after a short wait for more.
 
-    The kernel answers pings of all namespaces from one socket of each processor. Where a test has answers wait for
-    neighbours that nobody is (spoofed sources), that is full, and for up to three seconds no ping is answered anywhere.
+    The kernel answers pings of all namespaces from one socket per processor. While answers of a test wait for
+    neighbours that do not exist (spoofed sources), it is full: for up to 3 s no ping is answered in any namespace.
     """
     six = ":" in address
     family, request, reply, protocol = (socket.AF_INET6, 128, 129, 58) if six else (socket.AF_INET, 8, 0, 1)
@@ -95,7 +95,7 @@ def ask_ping(netns: str, address: str, *, tries: int = 10, source: str = "") -> 
         sock.bind((source, 0))
         for _try in range(tries):
             number = next(_numbers)
-            check = checksum(struct.pack("!BBHHH", request, 0, 0, ident, number))  # that of IPv6 the kernel makes
+            check = checksum(struct.pack("!BBHHH", request, 0, 0, ident, number))  # the kernel computes that of IPv6
             sock.sendto(struct.pack("!BBHHH", request, 0, check, ident, number), (address, 0))
             sock.settimeout(1)
             answers = 0

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A world whose modules start at once, for tests with many runs; and all of its state, as text to compare."""
+"""A world whose modules start without delay, for tests with many runs; and its state as text, for comparison."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SERVER = Path(__file__).parent / "module_server.py"
 
 
 class Killed(Exception):
-    """The module was killed, as wanted."""
+    """The module was killed, as requested."""
 
 
 class ServedWorld(World):
@@ -69,7 +69,7 @@ class ServedWorld(World):
         return result
 
     def remove(self) -> None:
-        """As always; the server ends first."""
+        """Remove the world, after its server."""
         if self._server is not None:
             self._server.kill()
             self._server.communicate()
@@ -91,7 +91,7 @@ class ServedWorld(World):
     def _answer(self) -> str:
         server = self._started()
         assert server.stdout is not None
-        # Byte by byte, or select() would not see what waits in a buffer of ours.
+        # Byte by byte: select() does not see data in a buffer of ours.
         line = b""
         while not line.endswith(b"\n"):
             byte = os.read(server.stdout.fileno(), 1)
@@ -105,7 +105,7 @@ class ServedWorld(World):
 
 
 def _wait_for_orphans(group: int) -> None:
-    """A program that the module had started is in its process group and ends by itself in a moment."""
+    """Wait for programs that the module has started, in its process group, to end by themselves."""
     end = time.monotonic() + 10
     while any(_runs(path, group) for path in Path("/proc").glob("[0-9]*/stat")):
         assert time.monotonic() < end, f"process group {group} does not end"
@@ -113,7 +113,7 @@ def _wait_for_orphans(group: int) -> None:
 
 
 def _runs(stat: Path, group: int) -> bool:
-    """Whether it is a process of this group. One that has ended, and that nobody has waited for, is none."""
+    """Whether it is a running process of this group, not a zombie."""
     try:
         state, _parent, its_group = stat.read_text().rpartition(")")[2].split()[:3]
     except OSError:
@@ -130,6 +130,7 @@ _PORT_KEYS = (
     *("flood", "learning", "hairpin", "guard", "fastleave", "mcast_flood", "bcast_flood", "isolated"),
     *("neigh_suppress", "mcast_to_unicast", "cost", "priority", "locked"),
 )
+FOREVER = 2**32 - 1  # an address's lifetime without an end
 SHOW = """
 ip -j -d addr; echo; ip -j -d -4 route show table all; echo; ip -j -d -6 route show table all; echo
 ip -j neigh show nud permanent; echo; ip -j neigh show proxy; echo; bridge -j fdb; echo
@@ -139,7 +140,7 @@ echo ---; nft list ruleset
 
 
 def states_of(netnses: t.Iterable[str], macs: t.Collection[str] = ()) -> State:
-    """All there is in these namespaces, a line each. C(macs): the addresses that count; others are the kernel's."""
+    """The state of these namespaces as lines. C(macs): the MAC addresses to keep; others are chosen by the kernel."""
     running = {
         netns: subprocess.Popen(
             ["nsenter", f"--net=/run/netns/{netns}", "bash", "-c", SHOW], stdout=subprocess.PIPE, text=True
@@ -152,7 +153,7 @@ def states_of(netnses: t.Iterable[str], macs: t.Collection[str] = ()) -> State:
 
 
 def lines_of(shown: str, macs: t.Collection[str]) -> list[str]:
-    """What SHOW said in a namespace, a line each."""
+    """The output of SHOW in a namespace, as lines."""
     decoder = json.JSONDecoder()
     lists = []
     for _list in range(6):
@@ -171,9 +172,9 @@ def lines_of(shown: str, macs: t.Collection[str]) -> list[str]:
     lines += [f"proxy {n['dst']} {n['dev']}" for n in proxies]
     lines += [f"fdb {e['mac']} {e['ifname']} {e.get('master')}" for e in fdb if e.get("state") == "static"]
     lines += [f"sysctl {line}" for line in sysctls.strip().splitlines() if "stable_secret" not in line]
-    # What the host's sysctls were is known until the tables are lost.
+    # The record of the host's sysctls is lost with the tables.
     ruleset = "".join(line for line in ruleset.splitlines(True) if '\taccept comment "net/' not in line)
-    # The order of tables says in which order they were made, and nothing else.
+    # The order of tables is that of their creation.
     tables = sorted(ruleset.removesuffix("}\n").split("\n}\n")) if ruleset else []
     return [*sorted(lines), *(line for table in tables for line in table.splitlines())]
 
@@ -189,8 +190,10 @@ def _link_lines(link: dict[str, t.Any], macs: t.Collection[str]) -> t.Iterator[s
     )
     for address in link["addr_info"]:
         if address["scope"] != "link" or address["family"] == "inet":
-            known = ("local", "prefixlen", "address", "broadcast", "scope", "secondary", "valid_life_time", "metric")
-            yield f"address {name} { ({k: address.get(k) for k in known}) }"
+            keys = ("local", "prefixlen", "address", "broadcast", "scope", "secondary", "metric")
+            shown = {k: address.get(k) for k in keys}
+            lasting = address.get("valid_life_time", FOREVER) == FOREVER  # the rest of a lifetime passes by itself
+            yield f"address {name} {shown} {'lasting' if lasting else 'limited'}"
 
 
 def _route(route: dict[str, t.Any]) -> str:
@@ -202,13 +205,13 @@ def _route(route: dict[str, t.Any]) -> str:
 
 
 def _by_the_kernel_alone(route: dict[str, t.Any]) -> bool:
-    """IPv6 routes to link-local and multicast addresses, and to those of the machine: they come in their own time."""
+    """Whether it is an IPv6 route that the kernel creates by itself, with a delay: link-local, multicast, local."""
     own = ":" in route["dst"] and route.get("type") in ("local", "anycast", "multicast")
     return own or route["dst"].startswith(("fe80", "ff00", "multicast"))
 
 
 def differences(one: State, other: State) -> list[str]:
-    """What one has (-) and the other has not, and the other way round (+)."""
+    """The lines that only one state has (-), and only the other (+)."""
     found = []
     for netns in sorted({*one, *other}):
         here, there = one.get(netns, ["does not exist"]), other.get(netns, ["does not exist"])
@@ -221,9 +224,9 @@ def differences(one: State, other: State) -> list[str]:
 
 
 def differences_at_last(one: t.Callable[[], State], other: t.Callable[[], State], seconds: float = 3) -> list[str]:
-    """The same, of states that may need a moment: the kernel makes IPv6 routes when a link has a carrier."""
+    """The same, repeated until equal: the kernel creates IPv6 routes when a link has a carrier."""
     end, pause = time.monotonic() + seconds, 0.05
     while (found := differences(one(), other())) and time.monotonic() < end:
         time.sleep(pause)
-        pause *= 2  # a look costs more than a short one of these
+        pause *= 2  # reading the state costs more than a short pause
     return found

@@ -28,7 +28,8 @@ MAC = "02:00:00:00:01:01"
 
 def dump(world: World) -> str:
     """What there is in all namespaces of a world."""
-    look = "ip -br link; ip -br addr; ip route; bridge fdb; nft list ruleset; sysctl -ar '^net.ipv4.conf'"
+    look = "ip -br link; ip -br addr; ip route; nft list ruleset; sysctl -ar '^net.ipv4.conf'"
+    look += "; bridge fdb | grep -E 'permanent|static'"
     told = [sh(look, name, check=False) for name in world.namespaces()]
     return "\n".join([*world.namespaces(), *told])
 

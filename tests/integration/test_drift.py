@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What happens to a cluster behind our back, each alone: the next run repairs it, and every client is served as before.
+"""Drift of a cluster, one change at a time: the next run repairs it, and every client is served as before.
 
-For the instances see test_openvpn_instance.py: a process that was killed, one in a namespace that was made anew,
+For the instances see test_openvpn_instance.py: a process that was killed, one in a namespace that was recreated,
 configuration files that were edited.
 """
 
@@ -19,7 +19,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from ansible_collections.clustered.openvpn.plugins.module_utils._cluster import cluster
+from ansible_collections.clustered.openvpn.plugins.module_utils._cluster.parameters import cluster_from
+from ansible_collections.clustered.openvpn.plugins.module_utils._cluster.uplinks.registry import uplink_of
 
 from .served import ServedWorld, State, differences, differences_at_last, states_of
 from .test_packets import ADDRESS, PORT, Built, client_address
@@ -63,7 +64,7 @@ EVERYWHERE = {
     "member's rule replaced": "{replace_in_member}",
     "a chain added": "ip netns exec {host} nft add chain {family} {table} other",
 }
-# What the host does for the address depends on the uplink.
+# The host's part depends on the uplink.
 UPLINK = {
     "routed": {
         "bridge's address removed": "ip -n {host} addr flush dev {bridge}",
@@ -87,7 +88,7 @@ UPLINK = {
         "host's own table flushed": "ip netns exec {host} nft flush table netdev {table}",
     },
 }
-# What decides is elsewhere: a map of the host, or a set in each member.
+# The place of the decision: a map of the host, or a set in each member.
 DECISION = {
     "steer": {
         "element lost": "ip netns exec {host} nft delete element {family} {table} owner '{{ {bucket} }}'",
@@ -112,18 +113,18 @@ DECISION = {
 }
 Form = tuple[str, str]
 FORMS = [(uplink, distribution) for uplink in UPLINK for distribution in DECISION]
-# Two forms that have nothing in common go through everything; the others through what is their own.
+# Two forms that have nothing in common run all cases, the others only their own.
 DRIFTS = {form: {**UPLINK[form[0]], **DECISION[form[1]]} for form in FORMS}
 DRIFTS["routed", "steer"].update(EVERYWHERE)
 DRIFTS["bridged", "flood"].update(EVERYWHERE)
-# Nothing is left to be repaired: the kernel has put everything back itself, or the damage shows in traffic alone.
-# Which ones these are may depend on the kernel, so that a run changes something is not asked for.
+# Nothing to repair: the kernel itself restores it, or only traffic is affected.
+# Which cases these are may depend on the kernel, so the tests do not require a change.
 HARMLESS = ("bridge down and up", "member's end of a veth down and up")
 
 
 @dataclass
 class Drifting:
-    """A cluster, as it was built, and its clients."""
+    """A cluster and its clients."""
 
     world: ServedWorld
     built: Built
@@ -131,7 +132,7 @@ class Drifting:
     macs: set[str]
 
     def now(self) -> State:
-        """Of the host and the members."""
+        """State of the host and the members."""
         there = self.world.namespaces()
         return states_of((n for n in (self.world.host, *self.built.names) if n in there), self.macs)
 
@@ -159,7 +160,7 @@ class Drifting:
         return list(answers.values())
 
     def wrong(self) -> list[str]:
-        """The clients that are not served by the member that the filter predicts, by it alone."""
+        """The clients that are not served by exactly the member that the filter predicts."""
         owners = [self.built.owner(client_address(i)) for i in range(CLIENTS)]
         answers = self.ask()
         if [] in answers:  # a busy machine's backlog may lose one of the frames that a flood multiplies
@@ -173,19 +174,20 @@ class Drifting:
         return found
 
     def damage(self, command: str) -> None:
-        """Let it happen."""
+        """Apply the damage."""
         layout, world = self.built.layout, self.world
         nodes, fdb = layout["nodes"], layout["bridges"][0]["fdb"]
         table, host = f"clustered_openvpn_{layout['name']}", world.host
         family = "bridge" if layout["cluster"]["uplink"] == "bridged" else "netdev"
         at = f"{family} {table} uplink"
+        cluster = cluster_from(PARAMETERS | layout["cluster"])
         names = {
             **dict(zip(("one", "two", "three"), self.built.names)),
             "host": host,
             "table": table,
             "family": family,
             "name": layout["name"],
-            "answer": cluster.cluster_from(PARAMETERS | layout["cluster"]).routed_mac,
+            "answer": uplink_of(cluster).unresolved_mac(cluster),
             "address": ADDRESS,
             "bridge": layout["bridges"][0]["name"],
             "mac": nodes[0]["mac"],
@@ -217,7 +219,7 @@ class Drifting:
 
 @contextlib.contextmanager
 def built(uplink: str, distribution: str) -> t.Iterator[Drifting]:
-    """A cluster of that form."""
+    """Build a cluster with this uplink and distribution."""
     world = ServedWorld(f"r{os.getpid() % 10000}{uplink[0]}{distribution[0]}")
     built = None
     try:
@@ -271,7 +273,7 @@ def test_each_drift_alone_is_repaired_by_the_next_run(
     assert drifting.built.build() == [False] * 4
     if drift in NAMESPACES:
         drifting.serve()
-    if drift.startswith("NIC deleted"):  # a new one has a new MAC address, which nobody has heard of
+    if drift.startswith("NIC deleted"):  # a new one has a new MAC address, which is in no neighbour cache
         for i in range(CLIENTS):
             sh("ip neigh flush all", drifting.world.name(f"c{i + 1}"))
     assert drifting.wrong() == []

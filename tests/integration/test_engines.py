@@ -26,23 +26,23 @@ from .world import ModuleFailed, World, ask_tcp, sh, within
 
 RELEASE = os.uname().release
 COUNT, BATCH = 10_000, 20  # as many as a socket keeps until they are read
-WIDE = 32  # as many as xt_cluster knows
+WIDE = 32  # the limit of xt_cluster
 
 
 class MixedRing(Ring):
-    """Of xt_cluster, but for the third host."""
+    """A ring of xt_cluster; the third host has nftables."""
 
     def build_host(self, number: int, **changes: t.Any) -> dict[str, t.Any]:
         return super().build_host(number, **{"engine": ("xt_cluster", "xt_cluster", "nftables")[number], **changes})
 
     def owner_of(self, address: str) -> str:
-        """Who has the bucket of an address."""
+        """The owner of an address's bucket."""
         return self.hosts[(hashing.bucket(address, TOTAL, SEED) - 1) % HOSTS]
 
 
 @pytest.fixture(scope="module")
 def ring() -> t.Iterator[MixedRing]:
-    """Built and serving."""
+    """A ring with running services."""
     world = World(f"e{os.getpid() % 10000}")
     made = None
     try:
@@ -73,7 +73,8 @@ def test_a_second_run_changes_nothing(ring: MixedRing) -> None:
 
 @contextlib.contextmanager
 def pinged(ring: MixedRing, number: int, host: str) -> t.Iterator[None]:
-    """Ping from a client: what of it comes to the host passes all rules. A busy switch may lose some before that."""
+    """Ping from a client, and check that the rules drop none of the packets that reach the host. A busy switch may lose
+    some before."""
     match = f"ip saddr {client(number, 4)} icmp type echo-request counter"
     sh(
         "nft -f - <<'EOF'\n"
@@ -109,7 +110,7 @@ def test_a_bucket_moves_between_engines(ring: MixedRing) -> None:
     number = next(n for n in range(1, 41) if ring.owner(n) == ring.hosts[2])
     moved = hashing.bucket(client(number, 4), TOTAL, SEED)
     assert ring.build_host(0, claims="add", nodes=[{"local_nodes": [moved]}])["moved"] == 1
-    # Of a busy machine, the second answer may come too late to be seen.
+    # On a busy machine, the second answer may be too late to be counted.
     assert {name for _time in range(5) for name in ring.ask(number)} == {ring.hosts[0], ring.hosts[2]}
     ring.build_host(2, claims="release", nodes=[{"local_nodes": [moved]}])
     assert ring.ask(number) == [ring.hosts[0]]
@@ -122,7 +123,7 @@ def test_a_bucket_moves_between_engines(ring: MixedRing) -> None:
 
 @pytest.mark.parametrize("guarded", [True, False])
 def test_a_server_that_speaks_first_does_not_turn_the_hash(ring: MixedRing, guarded: bool) -> None:
-    """As when the client's entry has expired: the packet would make one that has the server as the source."""
+    """Without our rule, once the client's entry has expired, the packet would create one with the server as source."""
     host, port = ring.hosts[1], 20001 + guarded
     number = next(n for n in range(1, 41) if ring.owner(n) == host)
     source = client(number, 4)
@@ -131,8 +132,8 @@ def test_a_server_that_speaks_first_does_not_turn_the_hash(ring: MixedRing, guar
         (rule,) = [line for line in sh("iptables-nft -S OUTPUT", host).splitlines() if NAME in line]
         sh(f"iptables-nft {rule.replace('-A', '-D', 1)}", host)
     datagram = frame(ring.address, source, UDP, (PORT, port))[14:]
-    told = contextlib.suppress(PermissionError)  # that its packet was dropped
-    with within(host), told, socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as sock:
+    dropped = contextlib.suppress(PermissionError)  # the error of a packet that is dropped
+    with within(host), dropped, socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as sock:
         sock.sendto(datagram, (source, 0))
     with within(ring.client), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind((source, port))
@@ -147,7 +148,7 @@ def test_a_server_that_speaks_first_does_not_turn_the_hash(ring: MixedRing, guar
 
 
 def test_another_engine_takes_over_while_the_service_runs(ring: MixedRing) -> None:
-    """On a kernel that has both, and with the same hash, nobody moves."""
+    """On a kernel with both engines, and with the same hash, no bucket moves."""
     number = next(n for n in range(1, 41) if ring.owner(n) == ring.hosts[0])
     with pinged(ring, number, ring.hosts[0]):
         for engine in ("nftables", "xt_cluster"):
@@ -158,7 +159,7 @@ def test_another_engine_takes_over_while_the_service_runs(ring: MixedRing) -> No
 
 def test_auto_says_what_it_takes_and_why(ring: MixedRing) -> None:
     result = ring.build_host(2, engine="auto")
-    assert (result["engine"], result["engine_reason"]) == ("nftables", "nftables can do all that is wanted")
+    assert (result["engine"], result["engine_reason"]) == ("nftables", "nftables supports this configuration")
     assert not result["changed"]
 
 
@@ -167,20 +168,29 @@ def test_auto_says_what_it_takes_and_why(ring: MixedRing) -> None:
     [
         (
             {"engine": "clusterip"},
-            f"engine: 'clusterip': this kernel, {RELEASE}, has no CLUSTERIP: it is gone since Linux 6.3; use"
+            f"engine: 'clusterip': the kernel {RELEASE} has no CLUSTERIP target, which Linux 6.3 removed; use"
             " engine=nftables with hash_as=clusterip",
         ),
-        ({"engine": "clusterip", "total_nodes": 17}, "total_nodes: 17: clusterip knows 16 at most: use nftables"),
-        ({"engine": "xt_cluster", "total_nodes": 33}, "total_nodes: 33: xt_cluster knows 32 at most: use nftables"),
-        ({"engine": "xt_cluster", "hash_as": "clusterip"}, "hash_as: 'clusterip': xt_cluster hashes as itself only"),
-        ({"engine": "clusterip", "hash_as": "nftables"}, "hash_as: 'nftables': clusterip hashes as itself only"),
+        (
+            {"engine": "clusterip", "total_nodes": 17},
+            "total_nodes: 17: clusterip supports 16 at most; use fewer, or engine=nftables",
+        ),
+        (
+            {"engine": "xt_cluster", "total_nodes": 33},
+            "total_nodes: 33: xt_cluster supports 32 at most; use fewer, or engine=nftables",
+        ),
+        (
+            {"engine": "xt_cluster", "hash_as": "clusterip"},
+            "hash_as: 'clusterip': xt_cluster computes its own hash only",
+        ),
+        ({"engine": "clusterip", "hash_as": "nftables"}, "hash_as: 'nftables': clusterip computes its own hash only"),
         (
             {"engine": "xt_cluster", "address": "2001:db8::10"},
-            "engine: 'xt_cluster': knows IPv4 only, not clients of 2001:db8::10: use nftables",
+            "engine: 'xt_cluster': hashes IPv4 addresses only, and the service address is 2001:db8::10; use nftables",
         ),
         (
             {"engine": "xt_cluster", "hashmode": "sourceip-sourceport", "force": True},
-            "hashmode: 'sourceip-sourceport': xt_cluster hashes addresses only: use sourceip",
+            "hashmode: 'sourceip-sourceport': xt_cluster hashes addresses only; use sourceip",
         ),
         (
             {
@@ -189,7 +199,8 @@ def test_auto_says_what_it_takes_and_why(ring: MixedRing) -> None:
                 "bridge": "br0",
                 "nodes": [{"netns": "x", "mac": "02:00:00:00:00:01", "local_nodes": [1]}],
             },
-            "distribution: 'steer': with xt_cluster each node decides by itself: use flood, or engine=nftables",
+            "distribution: 'steer': with xt_cluster each member decides by itself; use distribution=flood, or"
+            " engine=nftables",
         ),
     ],
 )
@@ -215,14 +226,14 @@ def test_removal_leaves_nothing(ring: MixedRing) -> None:
 
 
 def test_xt_cluster_and_nftables_agree_in_the_kernel(world: World) -> None:
-    """Each of five addresses is xt_cluster's for the buckets that have a certain bit; each packet is seen by both."""
+    """Each of five addresses accepts the buckets with one bit set, by xt_cluster; nftables sees each packet as well."""
     host, peer = world.netns("host"), world.netns("client")
     sh(
         f"ip link add eth0 type veth peer name eth0 netns {peer} && ip link set eth0 up"
         " && ip route add default dev eth0",
         host,
     )
-    # No ARP: answers that wait for neighbours that nobody is would keep all namespaces' pings from being answered.
+    # No ARP: answers that wait for unreachable neighbours would delay the pings of all namespaces.
     up = "ip link set eth0 arp off up"
     sh(f"for f in all eth0; do echo 0 >/proc/sys/net/ipv4/conf/$f/rp_filter; done; {up}", host)
     sh("ip link set eth0 up", peer)
@@ -234,7 +245,7 @@ def test_xt_cluster_and_nftables_agree_in_the_kernel(world: World) -> None:
         rules += [f"-A INPUT -d {address} {match} {n + 1} -j ACCEPT" for n in range(WIDE) if n >> bit & 1]
         rules.append(f"-A INPUT -d {address} -j DROP")
     sh("iptables-nft-restore --noflush <<'EOF'\n" + "\n".join([*rules, "COMMIT"]) + "\nEOF", host)
-    # nft says its bucket by the identification, which is what the receiver sees of it.
+    # nft writes the bucket into the identification field, where the receiver reads it.
     numbers = ", ".join(f"{n} : {n}" for n in range(WIDE))
     sh(
         "nft -f - <<'EOF'\ntable netdev t {\n map id { typeof numgen inc mod 256 : ip id;"
@@ -266,6 +277,6 @@ def test_xt_cluster_and_nftables_agree_in_the_kernel(world: World) -> None:
     assert {flow: {n} for flow, n in by_match.items() if flow not in silent} == {
         flow: seen for flow, seen in by_nft.items() if flow not in silent
     }
-    # A bucket without any bit is accepted nowhere.
+    # The bucket without any bit set is accepted by no address.
     assert {hashing.bucket(flow[0], WIDE, SEED) for flow in silent} <= {1}
     assert {flow: n + 1 for flow, n in by_match.items()} == {f: hashing.bucket(f[0], WIDE, SEED) for f in flows}

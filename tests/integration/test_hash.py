@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Does the filter hash as the kernel does? Real packets from thousands of addresses through the engine's rules."""
+"""Compare the filter bucket with the kernel: packets from thousands of addresses through the rules of nftables."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ import typing as t
 import pytest
 
 from ansible_collections.clustered.openvpn.plugins.module_utils._cluster import hashing
-from ansible_collections.clustered.openvpn.plugins.module_utils._cluster.cluster import Cluster, Node, Service
-from ansible_collections.clustered.openvpn.plugins.module_utils._cluster.engines import nftables
+from ansible_collections.clustered.openvpn.plugins.module_utils._cluster.cluster import Cluster, Member, Service
+from ansible_collections.clustered.openvpn.plugins.module_utils._cluster.engines import nft_host
+from ansible_collections.clustered.openvpn.plugins.module_utils._cluster.engines.nftables import Nftables
+from ansible_collections.clustered.openvpn.plugins.module_utils._cluster.uplinks.registry import uplink_of
 from ansible_collections.clustered.openvpn.plugins.module_utils._kernel import ruleset
 
 from .packets import TCP, UDP, flow_of, frame, icmp_error, packet_socket
@@ -31,7 +33,7 @@ Flow = tuple[str, int]
 
 
 def random_flows(version: int, seed: int) -> list[Flow]:
-    """Source addresses and ports, all different; none that a host would take for a martian."""
+    """Distinct source addresses and ports, without those that the kernel drops as martians."""
     rng = random.Random(seed)
     flows: set[Flow] = set()
     while len(flows) < COUNT:
@@ -44,8 +46,8 @@ def random_flows(version: int, seed: int) -> list[Flow]:
     return sorted(flows)
 
 
-def make_cluster(version: int, nodes: t.Iterable[Node], **changes: t.Any) -> Cluster:
-    """A cluster as the module makes it of its parameters."""
+def make_cluster(version: int, members: t.Iterable[Member], **changes: t.Any) -> Cluster:
+    """A cluster, as parsed from the options of the module."""
     values: dict[str, t.Any] = {
         "name": "t",
         "address": ADDRESS[version],
@@ -56,7 +58,7 @@ def make_cluster(version: int, nodes: t.Iterable[Node], **changes: t.Any) -> Clu
         "hashmode": "sourceip",
         "hash_init": random.randrange(2**32),
         "total_nodes": 256,
-        "nodes": tuple(nodes),
+        "members": tuple(members),
         "services": (Service("tcp", PORT), Service("udp", PORT)),
         "claims": "exact",
         "forward_ipv6": False,
@@ -66,13 +68,13 @@ def make_cluster(version: int, nodes: t.Iterable[Node], **changes: t.Any) -> Clu
 
 
 def load(netns: str, tables: t.Iterable[ruleset.Table]) -> None:
-    """The engine's lines, in one transaction."""
+    """Load tables in one transaction."""
     lines = [line for table in tables for line in ruleset.plan_table(table, None)]
     sh("nft -f - <<'EOF'\n" + "\n".join(lines) + "\nEOF", netns)
 
 
 def host_between(world: World, uplink: str) -> tuple[str, str]:
-    """A client on the NIC of a host with a bridge, of which the NIC is a port or is not: (client, host)."""
+    """A client and a host with a NIC and a bridge; with uplink=bridged the NIC is a port. Returns (client, host)."""
     client, host = world.netns("client"), world.netns("host")
     sh(
         f"ip -n {host} link add nic0 type veth peer name eth0 netns {client} && ip -n {host} link set nic0 up"
@@ -84,7 +86,7 @@ def host_between(world: World, uplink: str) -> tuple[str, str]:
 
 
 def plug(world: World, host: str, short: str, mac: str) -> str:
-    """A namespace on the host's bridge."""
+    """Connect a new namespace to the host's bridge."""
     netns = world.netns(short)
     sh(
         f"ip -n {host} link add p-{short} type veth peer name eth0 address {mac} netns {netns}"
@@ -95,9 +97,9 @@ def plug(world: World, host: str, short: str, mac: str) -> str:
 
 
 def send(sender: socket.socket, cluster: Cluster, protocol: int, flows: t.Iterable[Flow]) -> None:
-    """The first packet of each flow."""
+    """Send the first packet of each flow."""
     for source, port in flows:
-        sender.send(frame(source, cluster.address, protocol, (port, PORT), cluster.routed_mac))
+        sender.send(frame(source, cluster.address, protocol, (port, PORT), uplink_of(cluster).unresolved_mac(cluster)))
 
 
 @pytest.mark.parametrize(
@@ -126,13 +128,13 @@ def send(sender: socket.socket, cluster: Cluster, protocol: int, flows: t.Iterab
 def test_filter_and_kernel_agree(
     world: World, uplink: str, version: int, protocol: int, hashmode: str, total: int, hash_as: str
 ) -> None:
-    """Steered: a MAC address for each bucket, so the frame itself says which one the kernel chose."""
+    """With steer, each bucket has an owner of its own, so the destination MAC address of a frame shows its bucket."""
     client, host = host_between(world, uplink)
     sink = plug(world, host, "sink", "02:00:00:00:ff:ff")
     macs = {number: f"02:00:00:00:{number >> 8:02x}:{number & 255:02x}" for number in range(1, total + 1)}
-    nodes = [Node(f"n{number}", mac, "eth0", (number,)) for number, mac in macs.items()]
-    cluster = make_cluster(version, nodes, total_nodes=total, hashmode=hashmode, uplink=uplink, hash_as=hash_as)
-    load(host, nftables.host_tables(cluster, {}))
+    members = [Member(f"n{number}", mac, "eth0", (number,)) for number, mac in macs.items()]
+    cluster = make_cluster(version, members, total_nodes=total, hashmode=hashmode, uplink=uplink, hash_as=hash_as)
+    load(host, nft_host.host_tables(cluster, {}))
     flows = random_flows(version, total)
     seen: dict[Flow, str] = {}
     kind = 0x0800 if version == 4 else 0x86DD
@@ -145,7 +147,7 @@ def test_filter_and_kernel_agree(
             while awaited:
                 data = receiver.recv(2048)
                 flow = flow_of(data[14:])
-                if flow in awaited:  # the kernel itself speaks IPv6 now and then
+                if flow in awaited:  # the kernel sends IPv6 packets of its own
                     awaited.discard(flow)
                     seen[flow] = data[:6].hex(":")
     seed, ports = cluster.hash_init, MODES.index(hashmode)
@@ -165,15 +167,15 @@ def test_an_icmp_error_goes_where_the_flow_goes_that_it_is_about(
     client, host = host_between(world, uplink)
     sink = plug(world, host, "sink", "02:00:00:00:ff:ff")
     macs = {number: f"02:00:00:00:00:{number:02x}" for number in range(1, 17)}
-    nodes = [Node(f"n{number}", mac, "eth0", (number,)) for number, mac in macs.items()]
-    cluster = make_cluster(4, nodes, total_nodes=16, hashmode=hashmode, uplink=uplink, hash_as=hash_as)
-    load(host, nftables.host_tables(cluster, {}))
+    members = [Member(f"n{number}", mac, "eth0", (number,)) for number, mac in macs.items()]
+    cluster = make_cluster(4, members, total_nodes=16, hashmode=hashmode, uplink=uplink, hash_as=hash_as)
+    load(host, nft_host.host_tables(cluster, {}))
     seed, ports = cluster.hash_init, MODES.index(hashmode)
     with packet_socket(client, 0) as sender, packet_socket(sink, 0x0800) as receiver:
         receiver.settimeout(3)
         for i, (address, port) in enumerate(random_flows(4, 1)[:200]):
             ours = frame(cluster.address, address, (UDP, TCP)[i % 2], (PORT, port))
-            sender.send(icmp_error("192.0.2.1", ours, cluster.routed_mac))
+            sender.send(icmp_error("192.0.2.1", ours, uplink_of(cluster).unresolved_mac(cluster)))
             number = hashing.bucket(address, 16, seed, (port, PORT)[:ports], hash_as)
             assert receiver.recv(2048)[:6].hex(":") == macs[number]
 
@@ -184,31 +186,31 @@ def test_an_icmp_error_goes_where_the_flow_goes_that_it_is_about(
 def test_each_flow_is_taken_by_the_member_that_the_filter_predicts(
     world: World, uplink: str, distribution: str, version: int, hash_as: str
 ) -> None:
-    """Four members with the address on loopback: who gets the datagram is who the filter says, and nobody else."""
+    """Four members have the address on the loopback. Only the member that the filter predicts gets the datagram."""
     client, host = host_between(world, uplink)
-    nodes = []
+    members = []
     for i in range(4):
         mac = f"02:00:00:00:00:{i + 1:02x}"
         netns = plug(world, host, f"m{i}", mac)
-        nodes.append(Node(netns, mac, "eth0", tuple(range(i + 1, 257, 4))))
+        members.append(Member(netns, mac, "eth0", tuple(range(i + 1, 257, 4))))
         sh(
             f"ip -n {netns} addr add {ADDRESS[version]} dev lo; for f in all eth0; do"
             f" sysctl -qw net.ipv4.conf.$f.rp_filter=0; done",
             netns,
         )
-    cluster = make_cluster(version, nodes, distribution=distribution, uplink=uplink, hash_as=hash_as)
-    load(host, nftables.host_tables(cluster, {}))
-    for node in nodes:
-        load(node.netns, nftables.member_tables(cluster, node, {}))
+    cluster = make_cluster(version, members, distribution=distribution, uplink=uplink, hash_as=hash_as)
+    load(host, nft_host.host_tables(cluster, {}))
+    for member in members:
+        load(member.netns, Nftables().member_tables(cluster, member, {}))
     flows = random_flows(version, 4)
     taken: dict[Flow, list[str]] = {flow: [] for flow in flows}
     family = socket.AF_INET if version == 4 else socket.AF_INET6
     receivers: dict[socket.socket, str] = {}
-    for node in nodes:
-        with within(node.netns):
+    for member in members:
+        with within(member.netns):
             made = socket.socket(family, socket.SOCK_DGRAM)
             made.bind((ADDRESS[version], PORT))
-        receivers[made] = node.netns
+        receivers[made] = member.netns
     with packet_socket(client, 0) as sender:
         for start in range(0, COUNT, BATCH):
             send(sender, cluster, UDP, flows[start : start + BATCH])
@@ -222,7 +224,7 @@ def test_each_flow_is_taken_by_the_member_that_the_filter_predicts(
                     awaited -= 1
     for receiver in receivers:
         receiver.close()
-    owner = {number: node.netns for node in nodes for number in node.local_nodes or ()}
+    owner = {number: member.netns for member in members for number in member.buckets or ()}
     assert taken == {f: [owner[hashing.bucket(f[0], 256, cluster.hash_init, (), hash_as)]] for f in flows}
-    counts = [list(taken.values()).count([node.netns]) for node in nodes]
+    counts = [list(taken.values()).count([member.netns]) for member in members]
     print(f"{uplink} {distribution}, IPv{version}, four members: max/mean {max(counts) * 4 / COUNT:.2f}")

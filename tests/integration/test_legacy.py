@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from uml import run_once
+from lab.uml import run_once
 
 CHECKOUT = Path(__file__).parents[2]
 FILES = sorted(path.name for path in (CHECKOUT / "tests/legacy").glob("test_*.py"))

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""One address on three hosts: every packet reaches all of them, and one takes it."""
+"""One address on three hosts: every packet reaches all of them, and one accepts it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def client(number: int, version: int) -> str:
 
 
 class Ring:
-    """Three hosts that share an address. Each owns every third bucket, its members in turn."""
+    """Three hosts share an address. Each owns every third bucket, and shares its own among its members in turn."""
 
     def __init__(self, world: World, uplink: str, version: int = 4):
         self.world, self.uplink, self.version = world, uplink, version
@@ -65,20 +65,20 @@ class Ring:
                 sh(f"ip -n {self.client} addr add {client(number, 6)}/64 dev eth0 nodad")
 
     def owner(self, number: int) -> str:
-        """Who answers a client: the name of a host or a member."""
+        """The name of the host or member that should answer a client."""
         found = bucket(client(number, self.version), TOTAL, SEED) - 1
         return self.names[found % HOSTS][found // HOSTS % len(self.names[0])]
 
     def buckets(self, name: str) -> list[int]:
-        """What a host or member owns."""
+        """The buckets of a host or member."""
         return [b + 1 for b in range(TOTAL) if self.names[b % HOSTS][b // HOSTS % len(self.names[0])] == name]
 
     def build(self, **changes: t.Any) -> list[dict[str, t.Any]]:
-        """Run the modules on each host; the claims' results."""
+        """Run the modules on each host: the results of clusterip."""
         return [self.build_host(i, **changes) for i in range(HOSTS)]
 
     def build_host(self, number: int, **changes: t.Any) -> dict[str, t.Any]:
-        """The same on one of them."""
+        """Run the modules on one host."""
         host, names = self.hosts[number], self.names[number]
         args: dict[str, t.Any] = {
             "on": host,
@@ -98,7 +98,7 @@ class Ring:
         return self.world.module("clusterip", **{**args, **changes})
 
     def members(self, number: int) -> dict[str, t.Any]:
-        """Make a host's members; how the claim speaks of them."""
+        """Create the members of a host: their part of the parameters of clusterip."""
         bridged = self.uplink == "bridged"
         lan = {
             "interfaces": ["nic0", "br-lan"],
@@ -128,28 +128,28 @@ class Ring:
         return {"bridge": layout["cluster"]["bridge"], "nodes": layout["nodes"]}
 
     def serve(self) -> None:
-        """An echo service in every node."""
+        """Start an echo service in every host or member."""
         self.echoes = [Echo(name, self.address, PORT) for names in self.names for name in names]
 
     def ask(self, number: int, **options: t.Any) -> list[str]:
-        """Who answers a client's datagram."""
+        """The names in the answers to a client's datagram."""
         return ask_udp(self.client, self.address, PORT, source=client(number, self.version), **options)
 
     def stop(self) -> None:
-        """End the services and all else."""
+        """Stop the services and remove the network."""
         while self.echoes:
             self.echoes.pop().stop()
         self.world.remove()
 
 
-# What concerns members is as on one host, so tests of that have it.
+# Tests that do not depend on members; those of one host cover them.
 LOCAL = pytest.mark.parametrize("ring", ["local-4", "local-6"], indirect=True)
 LOCAL_IPV4 = pytest.mark.parametrize("ring", ["local-4"], indirect=True)
 
 
 @pytest.fixture(scope="module", params=["local-4", "local-6", "routed-4", "bridged-4"])
 def ring(request: pytest.FixtureRequest) -> t.Iterator[Ring]:
-    """Built and serving."""
+    """Configured and serving."""
     uplink, version = request.param.split("-")
     world = World(f"m{os.getpid() % 10000}{uplink[0]}{version}")
     made = None
@@ -188,24 +188,24 @@ def test_other_ports_are_silent(ring: Ring) -> None:
 
 def test_the_lan_knows_the_address_by_the_cluster_mac(ring: Ring) -> None:
     ring.ask(1)
-    # "-4" with -6 is an error of ip's, and a neighbour of either family is listed without.
+    # Without -4 or -6, ip lists neighbours of both families.
     assert CLUSTERMAC[ring.version] in sh(f"ip -n {ring.client} neigh show to {ring.address}")
 
 
 @LOCAL_IPV4
 def test_no_host_says_its_own_mac(ring: Ring) -> None:
-    with packet_socket(ring.client, ETH_P_ARP) as heard:
+    with packet_socket(ring.client, ETH_P_ARP) as capture:
         for host in ring.hosts:
             with within(host), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
                 sock.bind((ring.address, 0))
-                sock.sendto(b"?", ("192.0.2.250", 9))  # nobody's: the kernel asks for it in the name of the address
-        heard.settimeout(5)
-        said = []
-        while len(said) < HOSTS:
-            frame = heard.recv(2048)
+                sock.sendto(b"?", ("192.0.2.250", 9))  # an address without a host: the kernel sends ARP requests for it
+        capture.settimeout(5)
+        macs: list[str] = []
+        while len(macs) < HOSTS:
+            frame = capture.recv(2048)
             if frame[28:32] == socket.inet_aton(ring.address):
-                said.append(frame[22:28].hex(":"))
-    assert said == [CLUSTERMAC[4]] * HOSTS
+                macs.append(frame[22:28].hex(":"))
+    assert macs == [CLUSTERMAC[4]] * HOSTS
 
 
 def test_connections_of_the_hosts_themselves_are_answered(ring: Ring) -> None:
@@ -230,8 +230,8 @@ def test_a_second_run_changes_nothing_and_a_missing_membership_is_repaired(ring:
 def test_a_bucket_moves_while_the_service_runs(ring: Ring) -> None:
     number = next(n for n in range(1, CLIENTS + 1) if ring.owner(n) == ring.names[0][0])
     moved = bucket(client(number, ring.version), TOTAL, SEED)
-    gave = ring.build_host(1, claims="add", nodes=[{"local_nodes": [moved]}])
-    assert gave["moved"] == 1
+    added = ring.build_host(1, claims="add", nodes=[{"local_nodes": [moved]}])
+    assert added["moved"] == 1
     assert sorted(ring.ask(number)) == sorted([ring.hosts[0], ring.hosts[1]]), "accepted before it is released"
     ring.build_host(0, claims="release", nodes=[{"local_nodes": [moved]}])
     assert ring.ask(number) == [ring.hosts[1]]

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Packets through a cluster of namespaces: who takes them, and who must not."""
+"""Packets through a cluster of namespaces: only the owner of the bucket receives them."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from .world import Echo, ModuleFailed, World, ask_tcp, ask_udp, sh, within
 
 PORT = 1194
 ADDRESS = "192.0.2.10"
-# clusterip_info looks into every namespace of the machine, so into those of a test that runs at the same time, too.
+# clusterip_info reads every namespace of the machine, including those of tests that run in parallel.
 NAME = f"v{os.getpid() % 100000}"
 
 
 class Built:
-    """A cluster made by the modules, as the role makes it, with an echo service instead of OpenVPN."""
+    """A cluster, created by the modules in the order of the role, with an echo service instead of OpenVPN."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class Built:
         self.echoes: dict[str, Echo] = {}
 
     def build(self, **clusterip: t.Any) -> list[bool]:
-        """Run the modules; what each says about 'changed'."""
+        """Run the modules; returns the value of 'changed' of each."""
         parts = self.layout
         results = [
             self.world.module("netns", namespaces=parts["namespaces"]),
@@ -89,12 +89,12 @@ class Built:
         return [r["changed"] for r in results]
 
     def serve(self) -> None:
-        """An echo service in every member."""
+        """Start an echo service in every member."""
         for name in self.names:
             self.echoes[name] = Echo(name, self.layout["cluster"]["address"], PORT)
 
     def stop(self) -> None:
-        """End them."""
+        """Stop the services."""
         while self.echoes:
             self.echoes.popitem()[1].stop()
 
@@ -111,7 +111,7 @@ CLIENTS = 12
 
 @pytest.fixture(scope="module", params=FORMS, ids="-".join)
 def shared(request: pytest.FixtureRequest) -> t.Iterator[Built]:
-    """Three members and their clients, for all tests of a form."""
+    """Three members and their clients, for all tests of one combination of uplink and distribution."""
     uplink, distribution = request.param
     world = ServedWorld(f"p{os.getpid() % 10000}{uplink[0]}{distribution[0]}")
     built = None
@@ -129,7 +129,7 @@ def shared(request: pytest.FixtureRequest) -> t.Iterator[Built]:
 
 @pytest.fixture
 def cluster(shared: Built) -> t.Iterator[Built]:
-    """As it was built, whatever the test before has done to it."""
+    """The cluster, restored after the previous test."""
     yield shared
     if any(shared.build()):
         shared.stop()
@@ -215,7 +215,7 @@ def test_a_deleted_member_takes_only_its_own_clients_with_it(cluster: Built) -> 
 
 @pytest.mark.parametrize("distribution", ["steer", "flood"])
 def test_on_a_lan_the_address_has_one_mac_and_one_answer(world: World, distribution: str) -> None:
-    """uplink=bridged: what a client and a neighbour on the same bridge see, frame by frame."""
+    """With uplink=bridged, the frames that a client and a neighbour on the same bridge receive."""
     world.lan(2, bridged=True)
     client = world.name("c1")
     neighbour = world.netns("vm")
@@ -239,11 +239,11 @@ def test_on_a_lan_the_address_has_one_mac_and_one_answer(world: World, distribut
             assert answer in sh(f"ip neigh show {ADDRESS}", netns)
             theirs = [f for f in frames if f[12:14] == b"\x08\x00" and f[26:30] == socket.inet_aton(ADDRESS)]
             assert theirs
-            if netns == client:  # beyond the NIC
+            if netns == client:  # behind the NIC
                 assert {f[6:12].hex(":") for f in theirs} == {answer}
                 multicast = [f for f in frames if f[:6].hex(":") == built.layout["cluster"]["clustermac"]]
                 assert multicast == [], "a flood stays on the bridge"
-        # A member that does ask with the service address as sender is not heard.
+        # ARP requests of a member with the service address as sender are dropped.
         member = built.names[0]
         sh("sysctl -w net.ipv4.conf.all.arp_announce=0", member)
         sh(f"ping -c 1 -W 1 -I {ADDRESS} 192.0.2.102", member, check=False)
@@ -254,14 +254,14 @@ def test_on_a_lan_the_address_has_one_mac_and_one_answer(world: World, distribut
 
 
 def received(sock: socket.socket) -> t.Iterator[bytes]:
-    """Frames, until none comes any more."""
+    """Receive frames until no more arrive."""
     with contextlib.suppress(TimeoutError):
         while True:
             yield sock.recv(65536)
 
 
 def test_an_icmp_error_reaches_the_member_of_the_client_that_it_is_about(cluster: Built) -> None:
-    """A router tells ADDRESS that its packet to a client was too big: the client's member must hear it."""
+    """An ICMP error about a packet from ADDRESS to a client, "fragmentation needed", reaches the client's member."""
     router = cluster.world.name("c1")
     for i in (2, 5, 9, 11):
         owner = t.cast(str, cluster.owner(client_address(i)))
@@ -271,7 +271,7 @@ def test_an_icmp_error_reaches_the_member_of_the_client_that_it_is_about(cluster
 
 
 def learn_path_mtu(router: str, client: str, mtu: int) -> None:
-    """Send, as a router would, 'fragmentation needed' about a datagram from ADDRESS to a client."""
+    """Send "fragmentation needed" about a datagram from ADDRESS to a client, as a router does."""
     inner = ip_header(ADDRESS, client, 17, 28) + struct.pack("!HHHH", PORT, 40000, 8, 0)
     icmp = struct.pack("!BBHHH", 3, 4, 0, 0, mtu) + inner
     icmp = icmp[:2] + struct.pack("!H", checksum(icmp)) + icmp[4:]
@@ -347,7 +347,7 @@ def test_two_clusters_on_one_host_do_not_disturb_each_other(world: World) -> Non
 
 @pytest.mark.parametrize(("uplink", "distribution"), FORMS)
 def test_a_second_service_address_of_ipv6(world: World, uplink: str, distribution: str) -> None:
-    """The same cluster under both: two claims of one name."""
+    """A cluster with an IPv4 and an IPv6 address, of the same name."""
     address, clients = "2001:db8::10", world.lan(6, bridged=uplink == "bridged")
     lan = "nic0" if uplink == "routed" else "br-lan"
     for i, netns in enumerate([world.host, *clients]):
@@ -402,7 +402,7 @@ def test_a_host_does_not_lose_its_default_route_of_router_advertisements(world: 
 
 
 def wait_for(condition: t.Callable[[], bool], seconds: float = 10) -> None:
-    """Duplicate address detection of the bridge takes a second or two."""
+    """Wait for the duplicate address detection of the bridge, a second or two."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline

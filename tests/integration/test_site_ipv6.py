@@ -72,7 +72,7 @@ def dump(site: Site) -> str:
     keys = "net[.]ipv4[.].*forwarding|send_redirects|proxy_delay|proxy_ndp|[.]forwarding$"
     commands = (
         "ip -br link; ip -br addr; ip route; ip -6 route; ip neigh show proxy; ip -6 neigh show proxy;"
-        " bridge fdb | grep -v ^33:33:;"
+        " bridge fdb | grep -v ^33:33: | grep -E 'permanent|static';"
         f" nft list ruleset; sysctl -a -r '{keys}' | grep -v 'ipv6.*forwarding'"
     )
     return "\n".join(site.world.namespaces()) + sh(commands, site.world.host)

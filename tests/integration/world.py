@@ -38,8 +38,9 @@ def on_host(netns: str, places: t.Mapping[str, Path]) -> list[str]:
     """
     script = ["mount --make-rprivate /sys", "mount -t sysfs none /sys"]
     for place, own in places.items():
-        # Private first, or the mount would appear on the machine too.
-        script += [f"mkdir -p {place}", f'mount --make-private "$(stat -c %m {place})"', f"mount --bind {own} {place}"]
+        # A slave first, or the machine would have the mount too. Not private: where /run is a shared mount, as with
+        # systemd, each namespace is mounted at two levels, and a deletion has to reach both.
+        script += [f"mkdir -p {place}", f'mount --make-slave "$(stat -c %m {place})"', f"mount --bind {own} {place}"]
     return [
         *("nsenter", f"--net=/run/netns/{netns}", "unshare", "--mount", "--propagation", "unchanged"),
         *("sh", "-c", " && ".join([*script, 'exec "$@"']), "sh"),

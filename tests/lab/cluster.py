@@ -15,12 +15,13 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from hosts import Hosts
 from integration.served import SHOW, State, lines_of
-from system import Cgroup
 
 from ansible_collections.clustered.openvpn.plugins.filter.cluster import bucket_member
 from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn import management
+
+from .hosts import Hosts
+from .system import Cgroup
 
 SITE = Path(__file__).parents[2] / "playbooks/site.yml"
 ADDRESS = "203.0.113.20"

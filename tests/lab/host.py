@@ -19,8 +19,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from network import LAN, Network
-from system import Cgroup, LabError, run, wait_for
+from .network import LAN, Network
+from .system import Cgroup, LabError, run, wait_for
 
 REBOOT = 133  # what systemd-nspawn ends with then
 
@@ -78,7 +78,7 @@ class Host:
             raise LabError(f"host {self.name} of lab {self.lab} runs already")
         with self.log.open("a") as log:
             self._keeper = subprocess.Popen(
-                [sys.executable, "-B", str(Path(__file__).with_name("main.py")), "keep", self.lab, self.name],
+                [sys.executable, "-B", str(Path(__file__).with_name("__main__.py")), "keep", self.lab, self.name],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

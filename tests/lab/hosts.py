@@ -11,8 +11,8 @@ import os
 import subprocess
 from pathlib import Path
 
-from client import LAB, Client
-from main import Lab
+from .client import LAB, Client
+from .main import Lab
 
 KEPT = Path(__file__).parents[2] / ".cache/lab"
 SUITE = os.environ.get("SUITE", "bookworm")

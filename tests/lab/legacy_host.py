@@ -13,10 +13,10 @@ import time
 import typing as t
 from pathlib import Path
 
-import uml
-from host import Host
-from network import SWITCH
-from system import LabError, run, wait_for
+from . import uml
+from .host import Host
+from .network import SWITCH
+from .system import LabError, run, wait_for
 
 # What the firmware and the cable are to others. udev is what would give everybody the right to use tun.
 INIT = """#!/bin/sh

@@ -17,11 +17,11 @@ import sys
 import typing as t
 from pathlib import Path
 
-import rootfs
-from host import Host
-from legacy_host import LegacyHost
-from network import LAN, SWITCH, Network
-from system import Cgroup, LabError, adopt_orphans, reap, run
+from . import rootfs
+from .host import Host
+from .legacy_host import LegacyHost
+from .network import LAN, SWITCH, Network
+from .system import Cgroup, LabError, adopt_orphans, reap, run
 
 STATE = Path("/run/clustered-openvpn-lab")
 LOGS = rootfs.CACHE / "logs"
@@ -195,9 +195,9 @@ def arguments() -> argparse.Namespace:
         return made
 
     suite: dict[str, t.Any] = {"choices": rootfs.SUITES, "default": rootfs.SUITES[0], "help": "the Debian of the hosts"}
-    verb("root", "build the root file system of the hosts, unless it is there; print its path").add_argument(
-        "--suite", **suite
-    )
+    root = verb("root", "build the root file system of the hosts, unless it exists; print its path")
+    root.add_argument("--suite", **suite)
+    root.add_argument("--controller", action="store_true", help="that of a controller instead, for `make trixie`")
     up = verb("up", "make a lab", "NAME")
     up.add_argument("--hosts", type=int, default=1, choices=range(1, MAX_HOSTS + 1), metavar="N")
     up.add_argument("--clients", type=int, default=0, choices=range(MAX_CLIENTS + 1), metavar="M")
@@ -231,7 +231,7 @@ def main() -> None:
     for number in SIGNALS:
         signal.signal(number, interrupted)
     if given.verb == "root":
-        print(rootfs.ensure(given.suite))
+        print(rootfs.ensure(given.suite, rootfs.CONTROLLER if given.controller else rootfs.HOST))
         return
     lab = Lab(given.name)
     if given.verb == "up":
@@ -261,7 +261,8 @@ def main() -> None:
             host.mend()
 
 
-if __name__ == "__main__":
+def run_command_line() -> None:
+    """The same as a program: an error of the lab is one line, and the exit status 1."""
     try:
         main()
     except LabError as error:

@@ -11,7 +11,7 @@ import os
 import signal
 from pathlib import Path
 
-from system import LabError, run, wait_for
+from .system import LabError, run, wait_for
 
 LAN = "203.0.113"
 SWITCH = "switch"

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Hosts of a lab that share an address, and many clients on one of its namespaces: what the tests of a ring share."""
+"""Common parts of the ring tests: hosts of a lab that share an address, and many clients in one of its namespaces."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ import time
 import typing as t
 from pathlib import Path
 
-from cluster import ADDRESS, INSTANCES, wait_until
-from hosts import Hosts
 from integration.world import within
 
 from ansible_collections.clustered.openvpn.plugins.filter.cluster import bucket
+
+from .cluster import ADDRESS, INSTANCES, wait_until
+from .hosts import Hosts
 
 PLAYBOOKS = Path(__file__).parents[2] / "playbooks"
 NET = "198.18.0"  # the many clients', behind c1
@@ -31,7 +32,7 @@ ETH_P_ALL = 3
 TOTAL = 256
 TABLE = "clustered_openvpn_vpn"
 UNITS = ("clustered-openvpn-vrrp@vpn", "clustered-openvpn-claims@vpn")
-# What a web server says is the name of its host.
+# The page of a web server is the name of its host.
 SERVE = (
     "hostname >/var/www/html/index.html && rm -f /var/www/html/index.nginx-debian.html"
     f" && ip route replace {NET}.0/24 via 203.0.113.101 && systemctl restart nginx"
@@ -39,7 +40,7 @@ SERVE = (
 
 
 class Ring(Hosts):
-    """A lab, and what is on it."""
+    """A lab with hosts that share an address, and its clients."""
 
     def __init__(self, what: str, directory: Path, hosts: int, clients: int, members: int, **variables: t.Any):
         super().__init__(what, directory, hosts, clients)
@@ -56,7 +57,7 @@ class Ring(Hosts):
             "pki_clients": [{"name": f"c{i + 1}"} for i in range(clients)],
             **variables,
         }
-        # They have no packages and certificates yet; to see to that takes most of a run's time.
+        # Hosts without packages and certificates yet. These take most of a run's time, so later runs skip them.
         self._new = set(self.hosts)
         self.sources = [f"{NET}.{number}" for number in range(1, 201)]
         self.clients[0].run("sh", "-c", "".join(f"ip addr add {source}/32 dev lo; " for source in self.sources))
@@ -64,7 +65,7 @@ class Ring(Hosts):
             self.run_on(host, SERVE)
 
     def enlist(self, *hosts: str) -> None:
-        """Only these are in the inventory, and so in the cluster, from now on."""
+        """Reduce the inventory, and so the cluster, to these hosts."""
         self.hosts = list(hosts)
         inventory = self.lab.inventory()
         group = inventory["all"]["children"]["clustered_openvpn"]
@@ -76,7 +77,7 @@ class Ring(Hosts):
         return f"lab-{self.lab.name}-{short}"
 
     def play(self, playbook: str = "many_hosts.yml", *args: str, **variables: t.Any) -> tuple[int, str]:
-        """Run a playbook: its exit status, and what it said."""
+        """Run a playbook: its exit status and its output."""
         given = self.directory / "vars.json"
         new = f"{{{{ inventory_hostname in {sorted(self._new)} }}}}"
         parts = {"clusterip_cluster_prerequisites": new, "clusterip_cluster_pki": new}
@@ -94,24 +95,24 @@ class Ring(Hosts):
         return done.returncode, done.stdout + done.stderr
 
     def converge(self, playbook: str = "many_hosts.yml", *args: str, **variables: t.Any) -> str:
-        """Run a playbook, which must end well: what it said."""
-        status, said = self.play(playbook, *args, **variables)
-        assert status == 0, said[-6000:]
-        return said
+        """Run a playbook, which must succeed: its output."""
+        status, output = self.play(playbook, *args, **variables)
+        assert status == 0, output[-6000:]
+        return output
 
     def changed(self, output: str) -> dict[str, int]:
-        """What a playbook says that it changed, by host."""
+        """Host -> number of changed tasks in the output of a playbook."""
         return {host: int(count) for host, count in re.findall(r"^(h\d+) .*changed=(\d+) ", output, re.M)}
 
     def wait_until_active(self, host: str, *units: str) -> None:
-        """Until units of a host are."""
+        """Wait until units of a host are active."""
         show = f"systemctl show --property ActiveState --value {' '.join(units)}"
         wait_until(lambda: set(self.run_on(host, show).split()) == {"active"}, 30, f"{units} are active on {host}")
 
     # --- who owns what --------------------------------------------------------------------------------------------
 
     def claims(self) -> dict[str, dict[int, str]]:
-        """Host -> bucket -> member, as the kernel of each host has it; "" for the host itself."""
+        """Host -> bucket -> member, from the kernel of each host; "" for the host itself."""
         found = {}
         kind = ("set", "owned") if not self.members else ("map", "owner")
         for host in self.hosts:
@@ -135,7 +136,7 @@ class Ring(Hosts):
         return result
 
     def wait_until_owned(self, seconds: float, hosts: t.Sequence[str] | None = None) -> dict[int, str]:
-        """Until each bucket has one owner, among these hosts; bucket -> host."""
+        """Wait until each bucket has one owner among these hosts: bucket -> host."""
         end = time.monotonic() + seconds
         while True:
             owners = self.owners()
@@ -148,7 +149,7 @@ class Ring(Hosts):
     # --- clients --------------------------------------------------------------------------------------------------
 
     def get(self, source: str, seconds: float = 3, port: int = WEB) -> str | None:
-        """Which host a client's web page comes from; None: it does not come."""
+        """The host that serves a client's web page; None without an answer."""
         with within(self.netns("c1")):
             connection = http.client.HTTPConnection(ADDRESS, port, timeout=seconds, source_address=(source, 0))
             with contextlib.closing(connection):
@@ -161,7 +162,7 @@ class Ring(Hosts):
     def seconds_until_served(
         self, sources: t.Iterable[str], hosts: t.Collection[str], since: float, bound: float
     ) -> dict[str, float]:
-        """Client -> how long after a moment it got its page from one of these hosts, tried again and again."""
+        """Client -> seconds from a moment until one of these hosts served its page; with retries."""
         waiting, found = list(sources), {}
         while waiting:
             for source in list(waiting):
@@ -173,7 +174,7 @@ class Ring(Hosts):
 
     @contextlib.contextmanager
     def split(self, host: str) -> t.Iterator[None]:
-        """The network in two: a host on one side, all others on the other; c1 sees both."""
+        """Split the network: a host on one side, all others on the other. c1 reaches both sides."""
         others = ", ".join(f'"{one}"' for one in self.hosts if one != host)
         rules = f"""
             table bridge split {{
@@ -192,7 +193,7 @@ class Ring(Hosts):
             subprocess.run([*in_switch, "delete", "table", "bridge", "split"], check=True)
 
     def pinging(self, sources: t.Iterable[str]) -> Pings:
-        """Many pings of the service address, until they are asked how many got lost."""
+        """Start continuous pings of the service address."""
         return Pings(self.netns("c1"), sources)
 
 
@@ -211,7 +212,7 @@ class Pings:
         self._began = time.monotonic()
 
     def lost(self) -> dict[str, str]:
-        """End them: what those say that lost or doubled a packet; the others must have sent some."""
+        """Stop the pings: source -> output of each that lost or duplicated a packet. Each must have sent some."""
         result = {}
         time.sleep(
             max(0.0, self._began + 2 - time.monotonic())
@@ -219,17 +220,17 @@ class Pings:
         for process in self._running.values():
             process.send_signal(signal.SIGINT)
         for source, process in self._running.items():
-            said = process.communicate(timeout=20)[0]
-            sent, received = (int(n) for n in re.findall(r"(\d+) packets transmitted, (\d+) received", said)[0])
-            assert sent > 5, said
-            # The last one may be on its way still.
-            if sent - received > 1 or "duplicates" in said:
-                result[source] = said
+            output = process.communicate(timeout=20)[0]
+            sent, received = (int(n) for n in re.findall(r"(\d+) packets transmitted, (\d+) received", output)[0])
+            assert sent > 5, output
+            # The reply to the last ping may still be in flight.
+            if sent - received > 1 or "duplicates" in output:
+                result[source] = output
         return result
 
 
 class Sampler(threading.Thread):
-    """Looks at all hosts' claims again and again; for how long a bucket had no owner, or two."""
+    """Reads all hosts' claims continuously, and measures how long a bucket had no owner, or two."""
 
     def __init__(self, ring: Ring):
         super().__init__(daemon=True)
@@ -239,35 +240,35 @@ class Sampler(threading.Thread):
         self.pause = 0.0  # the longest time between two looks
 
     def run(self) -> None:
-        """Until it is ended."""
+        """Sample until C(end) is called."""
         since: dict[tuple[int, str], float] = {}
         before = time.monotonic()
         while not self._ended.is_set():
             owners = self._ring.owners()
-            time.sleep(0.02)  # or it would take a core for itself
+            time.sleep(0.02)  # or it would use a whole core
             now = time.monotonic()
             self.pause = max(self.pause, now - before)
             before = now
             for number, by in owners.items():
-                for what, holds in (("unowned", not by), ("doubly owned", len(by) > 1)):
-                    began = since.pop((number, what), now)
+                for state, holds in (("unowned", not by), ("doubly owned", len(by) > 1)):
+                    began = since.pop((number, state), now)
                     if holds:
-                        since[number, what] = began
-                    self.longest[what] = max(self.longest[what], now - began)
+                        since[number, state] = began
+                    self.longest[state] = max(self.longest[state], now - began)
 
     def end(self) -> dict[str, float]:
-        """The longest times, in seconds."""
+        """Stop, and return the longest times in seconds."""
         self._ended.set()
         self.join()
         return self.longest
 
 
 class Capture:
-    """Frames that reach c1, as its port of the switch shows them: who answers which connection."""
+    """Captures frames to c1 at its switch port: the MAC addresses that answer each connection."""
 
     def __init__(self, ring: Ring):
         with within(ring.netns("switch")):
-            # All protocols: of one alone, what leaves a port is not shown.
+            # All protocols: a socket for one protocol does not capture outgoing frames.
             self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
             self._socket.bind(("c1", ETH_P_ALL))
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 24)
@@ -280,7 +281,7 @@ class Capture:
         self._socket.close()
 
     def answers(self) -> dict[tuple[str, int, int], set[str]]:
-        """(client, its port, the service's port) -> MAC addresses of those that answered from the service address."""
+        """(client, its port, the service's port) -> MAC addresses that answered from the service address."""
         found: dict[tuple[str, int, int], set[str]] = {}
         with contextlib.suppress(BlockingIOError):
             while True:
@@ -303,5 +304,5 @@ class Capture:
 
 
 def bucket_of(source: str) -> int:
-    """The bucket of a client, as the filter predicts it."""
+    """The bucket of a client, predicted by the filter."""
     return bucket(source, TOTAL, 0)

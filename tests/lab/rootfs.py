@@ -2,7 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The root file system of the hosts: made once for a suite and a list of packages, kept outside of the checkout."""
+"""Root file systems of the lab's hosts and of a controller: each is built once for a suite and a list of packages, and
+kept outside of the checkout."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from system import LabError
+from .system import LabError
 
 CACHE = Path("/var/cache/clustered-openvpn-lab")
 SUITES = ("bookworm", "trixie")
@@ -34,36 +35,39 @@ done
 """
 
 
-def packages() -> list[str]:
-    """What is in it beside the essential packages."""
-    lines = Path(__file__).with_name("packages.txt").read_text().splitlines()
+HOST, CONTROLLER = "packages.txt", "controller.txt"  # lists of packages
+
+
+def packages(purpose: str = HOST) -> list[str]:
+    """The packages in it beside the essential ones."""
+    lines = Path(__file__).with_name(purpose).read_text().splitlines()
     return [line.split()[0] for line in lines if line and not line.startswith("#")]
 
 
-def path(suite: str) -> Path:
-    """Where it is, or would be: another list of packages is another place."""
-    recipe = "\n".join([suite, *packages(), CUSTOMIZE])
+def path(suite: str, purpose: str = HOST) -> Path:
+    """Its path, whether it exists or not: another list of packages is another path."""
+    recipe = "\n".join([suite, *packages(purpose), CUSTOMIZE])
     return CACHE / f"{suite}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
 
 
-def ensure(suite: str) -> Path:
-    """Build it unless it is there; its path."""
-    root = path(suite)
+def ensure(suite: str, purpose: str = HOST) -> Path:
+    """Build it unless it exists; its path."""
+    root = path(suite, purpose)
     CACHE.mkdir(mode=0o755, exist_ok=True)
     with (CACHE / ".lock").open("w") as lock:  # two may want it at once
         if not root.exists():
             fcntl.flock(lock, fcntl.LOCK_EX)
         if not root.exists():
             print(f"lab: building {root} (about a minute, 300 MB)", flush=True)
-            _build(suite, root)
+            _build(suite, root, packages(purpose))
     return root
 
 
-def _build(suite: str, root: Path) -> None:
+def _build(suite: str, root: Path, included: list[str]) -> None:
     building = Path(tempfile.mkdtemp(prefix=f".{suite}-", dir=CACHE))
     log = CACHE / f"{suite}.log"
     command = [
-        *("mmdebstrap", "--variant=apt", "--mode=root", f"--include={','.join(packages())}"),
+        *("mmdebstrap", "--variant=apt", "--mode=root", f"--include={','.join(included)}"),
         *("--aptopt=APT::Install-Recommends false", f'--customize-hook=cd "$1" && {CUSTOMIZE}'),
         *(suite, str(building / "root")),
     ]

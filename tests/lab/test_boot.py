@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A host that restarts, processes that are killed, units that are stopped: what systemd brings back without Ansible.
+"""Reboots, killed processes and stopped units: systemd restores the cluster without Ansible.
 
-The tests of this file follow one host through its life, in their order.
+The tests of this file use one host, in their order.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ import time
 import typing as t
 
 import pytest
-from client import LAB
-from cluster import ADDRESS, INSIDE, Cluster, say, wait_until
 from integration.served import differences, differences_at_last
 from integration.world import within
 
 from ansible_collections.clustered.openvpn.plugins.filter.cluster import bucket_member, bucket_owners
+
+from .client import LAB
+from .cluster import ADDRESS, INSIDE, Cluster, say, wait_until
 
 MEMBERS = [f"vpn{i + 1}" for i in range(4)]
 CLIENTS = 8
@@ -37,7 +38,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Cluster]:
         CLIENTS,
         netns_cluster_size=len(MEMBERS),
         netns_cluster_hash_init=all_busy([f"203.0.113.{101 + i}" for i in range(CLIENTS)]),
-        # A host that loses its power tells nobody: its UDP clients notice when this is over.
+        # After a power loss, UDP clients reconnect when this timeout is over.
         openvpn_server_keepalive_interval=2,
         openvpn_server_keepalive_timeout=8,
     )
@@ -55,7 +56,7 @@ def all_busy(addresses: list[str]) -> int:
 
 
 def ssh_answers(cluster: Cluster) -> bool:
-    """Whether the host's ssh says who it is."""
+    """Whether the host's ssh server sends its banner."""
     try:
         with within(cluster.lab.network.netns("switch")), socket.create_connection(("203.0.113.1", 22), 0.5) as sock:
             return sock.recv(4) == b"SSH-"
@@ -70,16 +71,16 @@ def all_ping(cluster: Cluster) -> bool:
 
 
 def is_at_home(cluster: Cluster, server: dict[str, t.Any]) -> bool:
-    """Whether a server is in the namespace that has its member's name now."""
+    """Whether a server runs in the current namespace of its member."""
     pid = cluster.run(f"systemctl show --value -p MainPID openvpn-server@{server['name']}")
     inodes = cluster.run(f"stat -Lc %i /proc/{pid}/ns/net /run/netns/{server['netns']}", check=False).split()
     return len(inodes) == 2 and inodes[0] == inodes[1]
 
 
 def refused_to_start(cluster: Cluster) -> list[str]:
-    """Instances that came up without their namespace, in any boot."""
+    """Journal lines of instances that were started without their namespace, in any boot."""
     lines = cluster.run("journalctl --no-pager -t systemd").splitlines()
-    assert len(lines) > 10, "what systemd did is in there"
+    assert len(lines) > 10, "the journal has systemd's messages"
     return [line for line in lines if "NETWORK" in line]
 
 
@@ -118,7 +119,7 @@ def test_a_killed_instance_is_back_within_three_seconds(cluster: Cluster, capsys
         server = unit.partition("@")[2]
         pid = cluster.run(f"systemctl show --value --property MainPID {unit}")
         cluster.run(f"kill -KILL {pid}")
-        # It may still be there for a moment.
+        # The process may still exist for a moment.
         wait_until(lambda s=server: not cluster.is_ready(s), 3, f"{server} to end")
         took = wait_until(lambda s=server: cluster.is_ready(s), 3, f"{server} to be ready")
         say(capsys, f"{server}: ready {took:.1f} s after SIGKILL")
@@ -152,14 +153,14 @@ def test_a_namespace_made_again_is_repaired_by_reload(cluster: Cluster) -> None:
     for server in cluster.layout()["servers"]:
         wait_until(lambda s=server: is_at_home(cluster, s), 10, f"{server['name']} to be in its namespace")
         wait_until(lambda s=server: cluster.is_ready(s["name"]), 10, f"{server['name']} to be ready")
-    assert cluster.run("clustered-openvpn check vpn") == "As it should be."
+    assert cluster.run("clustered-openvpn check vpn") == "No changes needed."
     cluster.wait_until_served_as_predicted(20)
     assert not differences_at_last(lambda: before, cluster.state)
     assert refused_to_start(cluster) == []
 
 
 def test_rules_that_nftables_flushed_are_repaired(cluster: Cluster) -> None:
-    """nftables.service flushes everybody's. A reload of it comes along to us, a restart does not."""
+    """nftables.service flushes all rules. Its reload reloads the cluster's unit, too; its restart does not."""
     before = cluster.state()
     try:
         cluster.run(f"systemctl restart nftables && ! clustered-openvpn check vpn && systemctl reload {UNIT}")
@@ -184,9 +185,9 @@ def test_with_a_broken_manifest_the_host_boots_and_the_unit_says_why(cluster: Cl
     assert time.monotonic() - start < 30
     assert cluster.run("systemctl is-active multi-user.target") == "active"
     assert ssh_answers(cluster)
-    said = cluster.run(f"journalctl --no-pager -b -u {UNIT} -o cat")
-    assert f"clustered-openvpn: vpn: {manifest} is damaged" in said
-    assert "Traceback" not in said
+    output = cluster.run(f"journalctl --no-pager -b -u {UNIT} -o cat")
+    assert f"clustered-openvpn: vpn: {manifest} is damaged" in output
+    assert "Traceback" not in output
     assert cluster.run("systemctl is-active 'openvpn-server@*'", check=False).split().count("active") == 0
     assert ADDRESS not in cluster.run("ip neigh show proxy")
     cluster.run(f"cp /root/vpn.json {manifest} && systemctl restart {UNIT}")

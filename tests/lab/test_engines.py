@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A ring of a host with the kernel's own CLUSTERIP and two with nftables; then the first one gets a new system."""
+"""A ring of one host with the kernel's CLUSTERIP and two with nftables; then the first one is reinstalled."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from client import LAB
-from main import Lab
 
 from ansible_collections.clustered.openvpn.plugins.module_utils._cluster import hashing
+
+from .client import LAB
+from .main import Lab
 
 PLAYBOOK = Path(__file__).parents[2] / "playbooks/migrate_engine.yml"
 NAME = f"engines{os.getpid()}"
@@ -27,7 +28,7 @@ ADDRESS, PORT, TOTAL, SEED = "203.0.113.20", 1194, 16, 0x5EED
 HOSTS = ["h1", "h2", "h3"]
 CLIENTS = [f"10.9.{i // 250}.{i % 250 + 1}" for i in range(300)]
 
-# Says who it is: to each datagram, and to each byte of a connection.
+# Answers each datagram, and each byte of a connection, with the host's name.
 SERVE = f"""
 import asyncio, socket
 me = socket.gethostname().encode() + b"\\n"
@@ -43,7 +44,7 @@ async def main():
     await (await asyncio.start_server(answer, "{ADDRESS}", {PORT})).serve_forever()
 asyncio.run(main())
 """
-# All that answer a datagram of each of the addresses, by address.
+# Address -> names of the hosts that answer its datagram.
 ASK = f"""
 import json, select, socket, sys, time
 found, socks = {{}}, {{}}
@@ -59,8 +60,8 @@ while time.monotonic() < end:
         found[socks[sock]].append(sock.recv(100).decode().strip())
 print(json.dumps(found))
 """
-# A connection from each of the addresses that says something every 200 ms, until standard input ends. Who has answered
-# each, and the longest pause; an error ends it.
+# One connection from each address, which sends a byte every 200 ms until standard input ends. Prints the hosts that
+# have answered each, and the longest pause. Exits on errors.
 TALK = f"""
 import json, select, socket, sys, time
 socks, said, last, worst = {{}}, {{}}, {{}}, {{}}
@@ -81,7 +82,7 @@ print(json.dumps([said, max(worst.values())]))
 
 
 class Ring:
-    """The hosts, and what plays on them."""
+    """The hosts of the ring, their services and clients."""
 
     def __init__(self, directory: Path):
         self.directory = directory
@@ -91,18 +92,18 @@ class Ring:
         self.run("c1", "ip", "-batch", "-", input="".join(f"addr add {c}/16 dev eth0\n" for c in CLIENTS))
 
     def prepare(self, host: str) -> None:
-        """A way back to the clients, and the service."""
+        """Add the route to the clients, and start the service."""
         self.run(host, "ip", "route", "replace", "10.9.0.0/16", "dev", "eth0")
         self.run(host, "sysctl", "-qw", "net.ipv4.ip_nonlocal_bind=1")
         self.servers[host] = subprocess.Popen(self.lab.host(host).command("python3", "-c", SERVE))
 
     def run(self, where: str, *command: str, **how: t.Any) -> str:
-        """What a command says there."""
+        """Run a command on a host or client: its output."""
         line = [str(LAB), "exec", NAME, where, "--", *command]
         return subprocess.run(line, capture_output=True, text=True, timeout=60, check=True, **how).stdout
 
     def play(self, *options: str, engines: t.Sequence[str]) -> str:
-        """Run the playbook with these engines; what it says."""
+        """Run the playbook with these engines: its output."""
         inventory = self.lab.inventory()
         hosts = inventory["all"]["children"]["clustered_openvpn"]["hosts"]
         for host, engine in zip(HOSTS, engines):
@@ -129,7 +130,7 @@ class Ring:
         return done.stdout
 
     def owners(self) -> dict[str, list[int]]:
-        """Who says to own what."""
+        """Host -> its buckets, from the kernel of each host."""
         found = {}
         for host in HOSTS:
             with contextlib.suppress(subprocess.CalledProcessError):
@@ -138,22 +139,22 @@ class Ring:
         return found
 
     def ask(self) -> dict[str, list[str]]:
-        """Who answers each client."""
+        """Client -> the hosts that answer it."""
         return json.loads(self.run("c1", sys.executable, "-c", ASK, input=json.dumps(CLIENTS)))
 
     def predicted(self) -> dict[str, list[str]]:
-        """Who is to answer each client."""
+        """Client -> the host that should answer it."""
         owner = {bucket: host for host, buckets in self.owners().items() for bucket in buckets}
         return {c: [owner[hashing.bucket(c, TOTAL, SEED, (), "clusterip")]] for c in CLIENTS}
 
     def remove(self) -> None:
-        """All of it."""
+        """Remove the lab."""
         subprocess.run([LAB, "down", NAME], check=True, timeout=120)
         for server in self.servers.values():
             server.wait(timeout=20)
 
 
-# The numbers of a host's buckets, of either engine.
+# Prints the buckets of a host, with either engine.
 LOOK = f"""
 cat /proc/net/ipt_CLUSTERIP/{ADDRESS} 2>/dev/null || nft list set netdev clustered_openvpn_vpn owned 2>/dev/null |
     tr -d '\\n' | sed 's/.*elements = //' | tr -d '{{}}' || exit 0
@@ -162,7 +163,7 @@ cat /proc/net/ipt_CLUSTERIP/{ADDRESS} 2>/dev/null || nft list set netdev cluster
 
 @pytest.fixture(scope="module")
 def ring(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Ring]:
-    """Built, by the playbook itself: hosts that have nothing yet are taken in."""
+    """Configured by the playbook: hosts that are not in the ring join it."""
     made = Ring(tmp_path_factory.mktemp("engines"))
     try:
         for host in HOSTS:
@@ -180,7 +181,7 @@ def test_each_of_300_clients_is_answered_once_in_a_mixed_ring(ring: Ring) -> Non
 
 
 def test_a_host_leaves_and_comes_back_with_another_system(ring: Ring, capsys: pytest.CaptureFixture[str]) -> None:
-    """Connections of the two other hosts go on all the time, and no client is ever answered twice."""
+    """Connections to the two other hosts continue, and no client is answered twice."""
     before, own = ring.predicted(), len(ring.owners()["h1"])
     staying = [client for client, (owner,) in before.items() if owner != "h1"][:40]
     engines = ("nftables", "nftables", "nftables")
@@ -208,7 +209,7 @@ def test_a_host_leaves_and_comes_back_with_another_system(ring: Ring, capsys: py
 
         ring.lab.host("h1").switch_off()
         ring.servers.pop("h1").wait(timeout=60)
-        (ring.lab.directory / "h1.ssh").unlink(missing_ok=True)  # Ansible's connection to what it was
+        (ring.lab.directory / "h1.ssh").unlink(missing_ok=True)  # Ansible's connection to the old system
         made_with = ring.lab.directory / "lab.json"
         made_with.write_text(json.dumps({**ring.lab.settings(), "legacy": 0}))
         ring.lab.host("h1").start()

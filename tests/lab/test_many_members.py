@@ -17,9 +17,10 @@ import time
 import typing as t
 
 import pytest
-from cluster import ADDRESS, INSIDE, INSTANCES, Cluster, say, wait_until
 
 from ansible_collections.clustered.openvpn.plugins.filter.cluster import bucket_member, bucket_owners
+
+from .cluster import ADDRESS, INSIDE, INSTANCES, Cluster, say, wait_until
 
 MEMBERS = [f"vpn{i + 1}" for i in range(int(os.environ.get("MEMBERS", "16")))]
 LAST = f"c{len(MEMBERS)}"

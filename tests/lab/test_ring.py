@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Three hosts that share an address, with a web server and OpenVPN each: who answers, and who does when one fails."""
+"""Three hosts share an address, with a web server and OpenVPN each: which host answers, also after failures."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ import time
 import typing as t
 
 import pytest
-from cluster import ADDRESS, PORTS, say, wait_until
-from ring import UNITS, WEB, Capture, Ring, Sampler, bucket_of
 
 from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn import management
 
-LOST, KEPT = 5, 20  # clients that are looked at
+from .cluster import ADDRESS, PORTS, say, wait_until
+from .ring import UNITS, WEB, Capture, Ring, Sampler, bucket_of
+
+LOST, KEPT = 5, 20  # numbers of clients to observe
 
 
-# Variable -> what all are told, and what h2 is.
+# Variable -> the value on all other hosts, and the value on h2.
 WRONG = {
     "clusterip_cluster_hash_init": (0, 1),
     "clusterip_cluster_clustermac": ("'03:00:00:00:00:01'", "'02:00:00:00:00:01'"),
@@ -30,7 +31,7 @@ WRONG = {
 
 @pytest.fixture(scope="module")
 def ring(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Ring]:
-    """Made by the playbook, and serving."""
+    """Configured by the playbook, and serving."""
     made = Ring(
         "ring",
         tmp_path_factory.mktemp("ring"),
@@ -66,8 +67,8 @@ def served_at(ring: Ring) -> dict[str, list[str]]:
 
 def test_a_second_run_changes_nothing(ring: Ring) -> None:
     before = ring.wait_until_owned(10)
-    said = ring.converge()
-    assert ring.changed(said) == dict.fromkeys(ring.hosts, 0)
+    output = ring.converge()
+    assert ring.changed(output) == dict.fromkeys(ring.hosts, 0)
     assert ring.wait_until_owned(1) == before
     shares = collections.Counter(before.values())
     assert sorted(shares.values()) == [84, 84, 88], "64 slots of 4 buckets, for three hosts"
@@ -76,10 +77,10 @@ def test_a_second_run_changes_nothing(ring: Ring) -> None:
 def test_hosts_that_are_told_different_things_are_left_alone(ring: Ring) -> None:
     before = ring.wait_until_owned(10)
     for name, values in WRONG.items():
-        status, said = ring.play(**{name: f"{{{{ {values[1]} if inventory_hostname == 'h2' else {values[0]} }}}}"})
-        assert status != 0, said[-6000:]
-        assert f"{name.removeprefix('clusterip_cluster_')}: " in said
-        assert ring.changed(said) == dict.fromkeys(ring.hosts, 0), name
+        status, output = ring.play(**{name: f"{{{{ {values[1]} if inventory_hostname == 'h2' else {values[0]} }}}}"})
+        assert status != 0, output[-6000:]
+        assert f"{name.removeprefix('clusterip_cluster_')}: " in output
+        assert ring.changed(output) == dict.fromkeys(ring.hosts, 0), name
     assert ring.wait_until_owned(1) == before
 
 
@@ -113,7 +114,7 @@ def test_openvpn_clients_are_served_by_the_predicted_host(ring: Ring) -> None:
 def test_an_administrator_who_talks_to_a_server_is_no_failure(ring: Ring) -> None:
     before = ring.wait_until_owned(5)
     host = ring.hosts[0]
-    # As long as it takes a server that hangs to be found out, and twice as long again.
+    # Three times as long as the health check needs to detect a server that hangs.
     talk = "(sleep 1; echo state; sleep 8; echo quit) | nc -U /run/clustered-openvpn/vpn-udp/management.sock"
     with subprocess.Popen(
         ring.lab.host(host).command("sh", "-c", talk), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
@@ -198,10 +199,10 @@ def test_others_take_over(
         f" {len(connected)} connected after {time.monotonic() - since if connected else 0:.1f} s",
     )
     assert max(served.values()) - (done - since) < 3
-    # Its ping-restart, five seconds, and three more; and four for two cores that have all hosts and clients on them.
+    # Five seconds of ping-restart, and three more; four on top, since all hosts and clients share two cores.
     assert seconds < 5 + 3 + 4
     assert lost_pings == {}
-    # What it had goes to both of the others.
+    # Its buckets go to both of the other hosts.
     if fault is not cut:
         after = ring.wait_until_owned(5, others)
         assert {after[number] for number, host in before.items() if host == victim} == set(others)
@@ -216,20 +217,20 @@ def test_others_take_over(
 def test_a_run_while_a_host_is_down_moves_nothing(ring: Ring) -> None:
     ring.tool("poweroff", "h2")
     before = ring.wait_until_owned(10, ["h1", "h3"])
-    _status, said = ring.play()
-    assert "unreachable=1" in said
-    assert {host: count for host, count in ring.changed(said).items() if host != "h2"} == {"h1": 0, "h3": 0}
+    _status, output = ring.play()
+    assert "unreachable=1" in output
+    assert {host: count for host, count in ring.changed(output).items() if host != "h2"} == {"h1": 0, "h3": 0}
     assert ring.wait_until_owned(1) == before
     with Capture(ring) as capture:
         power_on(ring, "h2")
         ring.wait_until_active("h2", *UNITS)
         for source in ring.sources[:40]:
             assert ring.get(source) == before[bucket_of(source)]
-        said_by_h2 = [key for key, macs in capture.answers().items() if "02:00:cb:00:71:02" in macs]
-    assert said_by_h2 == [], "it was not elected, so it has nothing to say"
+        answers_of_h2 = [key for key, macs in capture.answers().items() if "02:00:cb:00:71:02" in macs]
+    assert answers_of_h2 == [], "it was not elected, so it must not answer"
     assert ring.wait_until_owned(1) == before, "without failback, nothing moves"
-    said = ring.converge("many_hosts.yml", "--check")
-    assert ring.changed(said) == dict.fromkeys(ring.hosts, 0)
+    output = ring.converge("many_hosts.yml", "--check")
+    assert ring.changed(output) == dict.fromkeys(ring.hosts, 0)
     assert ring.wait_until_owned(1) == before
 
 
@@ -238,9 +239,9 @@ def test_slots_are_brought_back_with_hardly_a_gap(ring: Ring, capsys: pytest.Cap
     assert "h2" not in before.values()
     sampler = Sampler(ring)
     sampler.start()
-    status, said = ring.play("rebalance.yml")
+    status, output = ring.play("rebalance.yml")
     longest = sampler.end()
-    assert status == 0, said[-6000:]
+    assert status == 0, output[-6000:]
     say(capsys, f"moves by a playbook: {longest}, looked at every {sampler.pause:.2f} s at the most")
     after = ring.wait_until_owned(5)
     assert sorted(collections.Counter(after.values()).values()) == [84, 84, 88]
@@ -275,7 +276,7 @@ def test_with_failback_a_host_takes_its_slots_again(ring: Ring, capsys: pytest.C
 
 
 def wait_for_shares(ring: Ring) -> dict[int, str]:
-    """Until all hosts have their share."""
+    """Wait until each host has its share."""
 
     def fair() -> bool:
         return sorted(collections.Counter(ring.wait_until_owned(10).values()).values()) == [84, 84, 88]
@@ -285,7 +286,7 @@ def wait_for_shares(ring: Ring) -> dict[int, str]:
 
 
 def test_a_host_that_leaves_is_as_it_was(ring: Ring) -> None:
-    # With its certificates, too.
+    # Its certificates are removed, too.
     leaving = {"clusterip_cluster_state": "absent", "clusterip_cluster_pki": True}
     ring.converge("many_hosts.yml", "--limit", "h3", **leaving)
     ring.wait_until_owned(10, ["h1", "h2"])

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""One ring over six members on three hosts; a fourth host that joins; what may be done to hosts that serve."""
+"""One ring over six members on three hosts: audit, health checks, a fourth host that joins, reboots, unicast."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ import time
 import typing as t
 
 import pytest
-from cluster import ADDRESS, PORTS, say, wait_until
-from ring import NET, TABLE, UNITS, WEB, Capture, Ring, bucket_of
 
 from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn import management
 
-# A web server in a member, whose page is the member's name. As a unit, so that it is back after a reboot.
+from .cluster import ADDRESS, PORTS, say, wait_until
+from .ring import NET, TABLE, UNITS, WEB, Capture, Ring, bucket_of
+
+# A web server in a member; its page is the member's name. A unit starts it again after a reboot.
 SERVER = """
 import http.server, socketserver, sys
 
@@ -54,7 +55,7 @@ MEMBERS = {"h1": ("vpn1", "vpn2"), "h2": ("vpn17", "vpn18"), "h3": ("vpn33", "vp
 
 @pytest.fixture(scope="module")
 def ring(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Ring]:
-    """Three hosts in the cluster, a fourth beside them; all members have a web server."""
+    """Three hosts in the cluster, and a fourth outside it. All members have a web server."""
     made = Ring(
         "members",
         tmp_path_factory.mktemp("members"),
@@ -81,10 +82,10 @@ def ring(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Ring]:
 
 
 def members_of(ring: Ring) -> dict[int, str]:
-    """Bucket -> the member that owns it, as the hosts' kernels and layouts say. Each must have one owner."""
+    """Bucket -> the member that owns it, from the kernels and layouts of all hosts. Each must have one owner."""
     found: dict[int, str] = {}
     for host, claims in ring.claims().items():
-        if not claims:  # it has no part in it yet
+        if not claims:  # not in the cluster yet
             continue
         layout = json.loads(ring.run_on(host, "cat /etc/clustered-openvpn/vpn.json"))
         names = {node["mac"]: node["netns"] for node in layout["nodes"]}
@@ -94,14 +95,14 @@ def members_of(ring: Ring) -> dict[int, str]:
     return found
 
 
-def wait_until_well(ring: Ring) -> dict[int, str]:
-    """Until each bucket has one owner, and each member some; bucket -> member."""
+def wait_until_healthy(ring: Ring) -> dict[int, str]:
+    """Wait until each bucket has one owner, and each member has buckets: bucket -> member."""
 
-    def well() -> bool:
+    def healthy() -> bool:
         ring.wait_until_owned(10)
         return set(members_of(ring).values()) == {m for host in ring.hosts for m in MEMBERS[host]}
 
-    wait_until(well, 20, "each member has buckets")
+    wait_until(healthy, 20, "each member has buckets")
     return members_of(ring)
 
 
@@ -111,7 +112,7 @@ def host_of(member: str) -> str:
 
 
 def test_each_client_is_answered_once_by_the_predicted_member(ring: Ring) -> None:
-    owners = wait_until_well(ring)
+    owners = wait_until_healthy(ring)
     with Capture(ring) as capture:
         for source in ring.sources:
             assert ring.get(source) == owners[bucket_of(source)], source
@@ -141,11 +142,11 @@ def served_by(ring: Ring) -> dict[str, list[str]]:
 
 
 def test_openvpn_clients_see_one_server_and_each_is_at_the_predicted_member(ring: Ring) -> None:
-    owners = wait_until_well(ring)
-    # An address for each client, so that each member is to have one.
+    owners = wait_until_healthy(ring)
+    # Addresses such that each member should serve a client.
     free = [f"203.0.113.{number}" for number in range(130, 250)]
     for client, member in zip(ring.clients, sorted(set(owners.values()))):
-        if client is not ring.clients[0]:  # that one has the many addresses behind it
+        if client is not ring.clients[0]:  # that one routes the many addresses
             client.move(next(one for one in free if owners[bucket_of(one)] == member))
     for i, client in enumerate(ring.clients):
         protocol = ("udp", "tcp")[i % 2]
@@ -158,31 +159,31 @@ def test_openvpn_clients_see_one_server_and_each_is_at_the_predicted_member(ring
 
 
 def test_the_audit_says_that_all_is_well_and_what_is_not(ring: Ring) -> None:
-    wait_until_well(ring)
-    for host in ring.hosts:  # the machine's kernel has it so, for all bridges of all hosts
+    wait_until_healthy(ring)
+    for host in ring.hosts:  # the kernel of the lab's machine sets these for all bridges
         ring.run_on(host, "sysctl -qw net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0")
-    said = ring.converge("audit.yml")
-    assert set(ring.changed(said).values()) == {0}
-    assert "Each bucket has one owner" in said
-    # What follows keepalived would put it right within two seconds.
+    output = ring.converge("audit.yml")
+    assert set(ring.changed(output).values()) == {0}
+    assert "Each bucket has one owner" in output
+    # The claims process would correct it within two seconds.
     follower = "$(systemctl show --property MainPID --value clustered-openvpn-claims@vpn)"
     theirs = next(iter(ring.claims()["h2"]))
     mac = next(iter(ring.claims()["h1"].values()))
     ring.run_on("h1", f"kill -STOP {follower} && nft add element netdev {TABLE} owner '{{ {theirs} : {mac} }}'")
     ring.run_on("h3", "sysctl -qw net.ipv4.conf.eth0.drop_unicast_in_l2_multicast=1")
     try:
-        status, said = ring.play("audit.yml")
+        status, output = ring.play("audit.yml")
     finally:
         ring.run_on("h1", f"kill -CONT {follower}")
         ring.run_on("h3", "sysctl -qw net.ipv4.conf.eth0.drop_unicast_in_l2_multicast=0")
     assert status != 0
-    assert f"buckets {theirs}: owned by h1 and h2" in said, said[-3000:]
-    assert "h3: net.ipv4.conf.eth0.drop_unicast_in_l2_multicast is 1" in said
+    assert f"buckets {theirs}: owned by h1 and h2" in output, output[-3000:]
+    assert "h3: net.ipv4.conf.eth0.drop_unicast_in_l2_multicast is 1" in output
     ring.wait_until_owned(5)
 
 
 def test_what_a_member_cannot_serve_goes_to_the_other_on_its_host_first(ring: Ring) -> None:
-    before = wait_until_well(ring)
+    before = wait_until_healthy(ring)
     ring.run_on("h1", "systemctl stop web@vpn1")
     hosts = {number: host_of(member) for number, member in before.items()}
     wait_until(lambda: "vpn1" not in members_of(ring).values(), 5, "vpn1 has nothing")
@@ -192,38 +193,38 @@ def test_what_a_member_cannot_serve_goes_to_the_other_on_its_host_first(ring: Ri
     ring.run_on("h1", "systemctl stop web@vpn2")
     wait_until(lambda: set(ring.wait_until_owned(5).values()) == {"h2", "h3"}, 10, "the others have it")
     ring.run_on("h1", "systemctl start web@vpn1 web@vpn2")
-    # And so does all of a host's whose tables are gone for good.
+    # A host whose tables are missing releases all of its slots.
     ring.run_on("h3", f"nft delete table netdev {TABLE}")
     wait_until(lambda: set(ring.wait_until_owned(10).values()) <= {"h1", "h2"}, 10, "the others have it")
     ring.run_on("h3", "systemctl reload clustered-openvpn@vpn")
     ring.converge("rebalance.yml")
-    assert {number: host_of(member) for number, member in wait_until_well(ring).items()} == hosts
+    assert {number: host_of(member) for number, member in wait_until_healthy(ring).items()} == hosts
 
 
 @pytest.mark.soak
 def test_a_fourth_host_takes_few_slots_and_the_plan_says_so(ring: Ring, capsys: pytest.CaptureFixture[str]) -> None:
-    before = wait_until_well(ring)
+    before = wait_until_healthy(ring)
     ring.enlist("h1", "h2", "h3", "h4")
     plan = ring.converge("many_hosts.yml", "--check")
-    told = re.findall(r"ok: \[(h\d)\] => \(item=h4\).*?slots go to h4.*?: slots ([\d,\s]+)", plan, re.DOTALL)
-    planned = {host: set(re.findall(r"\d+", slots)) for host, slots in told}
+    announced = re.findall(r"ok: \[(h\d)\] => \(item=h4\).*?slots go to h4.*?: slots ([\d,\s]+)", plan, re.DOTALL)
+    planned = {host: set(re.findall(r"\d+", slots)) for host, slots in announced}
     assert members_of(ring) == before, "a plan moves nothing"
     ring.converge()
-    after = wait_until_well(ring)
+    after = wait_until_healthy(ring)
     moved = [number for number in before if host_of(before[number]) != host_of(after[number])]
     assert {host_of(after[number]) for number in moved} == {"h4"}
     assert len(moved) == 64, "16 slots of 4 buckets"
     count = sum(map(len, planned.values()))
     say(capsys, f"a fourth host: {len(moved) // 4} slots moved, {count} were announced, of {sorted(planned)}")
     assert count == 16, plan[-9000:]
-    # As a run leaves it that ends before the election has read its configuration.
+    # The state after a run that was interrupted before keepalived has read its configuration.
     ring.run_on("h1", "touch /etc/clustered-openvpn/vpn.ring/keepalived.conf")
-    said = ring.converge()
-    assert ring.changed(said) == {**dict.fromkeys(ring.hosts, 0), "h1": 1}
+    output = ring.converge()
+    assert ring.changed(output) == {**dict.fromkeys(ring.hosts, 0), "h1": 1}
 
 
 class Visitors(threading.Thread):
-    """New connections from many clients, one after the other; for how long a client was not served."""
+    """Opens connections from many clients in turn, and measures how long a client was not served."""
 
     def __init__(self, ring: Ring, sources: t.Sequence[str]):
         super().__init__(daemon=True)
@@ -231,7 +232,7 @@ class Visitors(threading.Thread):
         self.longest, self.visits, self.failed = 0.0, 0, 0
 
     def run(self) -> None:
-        """Until it is ended."""
+        """Connect until C(end) is called."""
         since: dict[str, float] = {}
         while not self._ended.is_set():
             for source in self._sources:
@@ -245,14 +246,14 @@ class Visitors(threading.Thread):
                 self.longest = max(self.longest, time.monotonic() - since[source])
 
     def end(self) -> None:
-        """No more."""
+        """Stop."""
         self._ended.set()
         self.join()
 
 
 @pytest.mark.soak
 def test_hosts_may_be_rebooted_one_by_one(ring: Ring, capsys: pytest.CaptureFixture[str]) -> None:
-    wait_until_well(ring)
+    wait_until_healthy(ring)
     owners = members_of(ring)
     one_each = {owners[bucket_of(source)]: source for source in ring.sources}
     visitors = Visitors(ring, sorted(one_each.values()))

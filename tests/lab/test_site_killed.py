@@ -18,8 +18,9 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from cluster import INSTANCES, Cluster, say
 from integration.served import State, differences, differences_at_last
+
+from .cluster import INSTANCES, Cluster, say
 
 KILLS = int(os.environ.get("KILLS", "20"))
 SEED = os.environ.get("SEED") or str(time.time_ns())

@@ -19,7 +19,7 @@ import typing as t
 from dataclasses import dataclass
 from pathlib import Path
 
-from system import LabError
+from .system import LabError
 
 KERNEL = Path("/usr/bin/linux.uml")
 MODULES = Path("/usr/lib/uml/modules")

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Tests for a kernel that has CLUSTERIP. They run inside of one: see tests/integration/test_legacy.py."""
+"""Tests for kernels with CLUSTERIP. They run in a user-mode Linux: see tests/integration/test_legacy.py."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _numbers = count()
 
 @pytest.fixture(scope="session", autouse=True)
 def _modules() -> None:
-    """A kernel loads them by itself, but not for whoever only looks into /proc."""
+    """Load the modules: the kernel does so for rules, but not for readers of /proc."""
     sh("modprobe -a ipt_CLUSTERIP xt_cluster veth bridge")
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Flows, and what comes of them: what the tests for old kernels share."""
+"""Send flows and find their receivers, for the tests on legacy kernels."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Flow = tuple[str, int]
 
 
 def random_flows(count: int, seed: int) -> list[Flow]:
-    """Source addresses and ports; none that a host would take for a martian."""
+    """Source addresses and ports, without those that the kernel drops as martians."""
     rng, flows = random.Random(seed), set()
     while len(flows) < count:
         address = ipaddress.IPv4Address(rng.randrange(0x01000000, 0xE0000000))
@@ -31,7 +31,7 @@ def random_flows(count: int, seed: int) -> list[Flow]:
 
 
 def taken(client: str, nodes: t.Sequence[str], protocol: int, frames: t.Mapping[Flow, bytes]) -> dict[Flow, list[str]]:
-    """Who takes the first packet of each flow, as a namespace sends it."""
+    """Flow -> the namespaces that receive its first packet, sent from one namespace."""
     found: dict[Flow, list[str]] = {flow: [] for flow in frames}
     receivers = []
     for node in nodes:
@@ -45,7 +45,7 @@ def taken(client: str, nodes: t.Sequence[str], protocol: int, frames: t.Mapping[
                 for receiver, node in receivers:
                     for packet in drained(receiver):
                         flow = flow_of(packet)
-                        if flow in found:  # those of the services' own tests are none of these
+                        if flow in found:  # packets of other tests are not
                             found[flow].append(node)
     for receiver, _node in receivers:
         receiver.close()
@@ -53,7 +53,7 @@ def taken(client: str, nodes: t.Sequence[str], protocol: int, frames: t.Mapping[
 
 
 def drained(receiver: socket.socket) -> t.Iterator[bytes]:
-    """Whole packets, as many as there are."""
+    """Receive all waiting packets."""
     with contextlib.suppress(BlockingIOError):
         while True:
             yield receiver.recv(2048, socket.MSG_DONTWAIT)

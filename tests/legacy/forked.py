@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A world whose modules run in children of the test's process: a start of Python takes seconds in a user-mode Linux."""
+"""A world whose modules run in forked children: in a user-mode Linux, starting Python takes seconds."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ IMPORTED = (bridge, clusterip, clusterip_info, veth, _netns)  # before the fork
 
 
 class ForkedWorld(World):
-    """See above."""
+    """A world that forks instead of starting Python."""
 
     def module(self, module: str, /, *, check: bool = False, on: str = "", **args: t.Any) -> dict[str, t.Any]:
         args.update(_ansible_check_mode=check, _ansible_diff=True)

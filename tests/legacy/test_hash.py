@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Does the filter hash as CLUSTERIP and xt_cluster do? Flows through the real ones, by rules typed by hand."""
+"""Compare the filter bucket with CLUSTERIP and xt_cluster: flows through hand-written rules."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COUNT = 500
 
 
 def clusterip(host: str, address: str, protocol: str, mode: str, total: int, seed: int, nodes: list[int]) -> None:
-    """A rule as the recipes have it; its other nodes by /proc."""
+    """A rule as in common recipes; further nodes are added through /proc."""
     sh(
         f"iptables-legacy -A INPUT -d {address} -i eth0 -p {protocol} --dport {PORT} -j CLUSTERIP --new"
         f" --hashmode {mode} --clustermac {MAC} --total-nodes {total} --local-node {nodes[0]} --hash-init {seed}"
@@ -33,7 +33,7 @@ def clusterip(host: str, address: str, protocol: str, mode: str, total: int, see
 
 
 def xt_cluster(host: str, address: str, _protocol: str, _mode: str, total: int, seed: int, nodes: list[int]) -> None:
-    """A rule for each node: iptables takes no mask above 32."""
+    """A rule for each node, since iptables refuses masks above 32."""
     rule = f"-m cluster --cluster-total-nodes {total} --cluster-hash-seed {seed} --cluster-local-node"
     lines = [f"-A INPUT -d {address} {rule} {node} -j ACCEPT" for node in nodes] + [f"-A INPUT -d {address} -j DROP"]
     sh("iptables-legacy-restore --noflush <<'EOF'\n*filter\n" + "\n".join(lines) + "\nCOMMIT\nEOF", host)
@@ -56,7 +56,7 @@ RULES = {"clusterip": clusterip, "xt_cluster": xt_cluster}
     ],
 )
 def test_filter_and_kernel_agree(world: World, engine: str, protocol: int, mode: str, total: int, seed: int) -> None:
-    """Each of several addresses takes the nodes that have a certain bit, so together they spell out the node."""
+    """Each of several addresses accepts the nodes with one bit set; together they give the node number."""
     host, client = world.netns("host"), world.netns("client")
     sh(f"ip link add eth0 type veth peer name eth0 netns {client} && ip link set eth0 up", host)
     sh(

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""One host, its members namespaces with CLUSTERIP: what the modules build, beside what the recipes say to type."""
+"""One host whose members are namespaces with CLUSTERIP: compare the modules' result with that of a manual recipe."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ iptables-legacy -A INPUT -d {ADDRESS} -i eth0 -p icmp --icmp-type echo-request -
 
 
 def state(netns: str) -> dict[str, t.Any]:
-    """What CLUSTERIP is in a namespace: its rules, its nodes, and what the interface hears."""
+    """The state of CLUSTERIP in a namespace: its rules, its nodes, and the multicast addresses of the interface."""
     rules = [line for line in sh("iptables-legacy -S", netns).splitlines() if "-j CLUSTERIP" in line]
     return {
-        # The chain, the remark, and with which node it began, are nothing to a packet.
+        # The chain, the comment and the first node have no effect on packets.
         "rules": sorted(re.sub(r'^-A \S+ | -m comment --comment ".*?"| --local-node \d+', "", rule) for rule in rules),
         "nodes": sh(f"cat /proc/net/ipt_CLUSTERIP/{ADDRESS}", netns),
         "hears": MAC.replace(":", "") in sh("cat /proc/net/dev_mcast", netns),
@@ -49,7 +49,7 @@ def state(netns: str) -> dict[str, t.Any]:
 
 @pytest.fixture(scope="module")
 def built() -> t.Iterator[Built]:
-    """Three members on the LAN of a host, whose bridge floods."""
+    """Three members on a host's bridge, which floods."""
     world = ForkedWorld("one")
     made = None
     try:

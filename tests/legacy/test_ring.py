@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Three hosts share an address by the kernel's own CLUSTERIP, as the module makes it."""
+"""Three hosts share an address by CLUSTERIP, configured by the module."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class OldRing(Ring):
         return self.owner_of(client(number, 4))
 
     def owner_of(self, address: str, *ports: int) -> str:
-        """Who answers a flow."""
+        """The hosts that answer a flow."""
         return self.hosts[(hashing.bucket(address, TOTAL, SEED, ports, "clusterip") - 1) % HOSTS]
 
 
 @pytest.fixture(scope="module")
 def ring() -> t.Iterator[OldRing]:
-    """Built and serving; strangers' packets are answered somewhere."""
+    """A ring with running services, and a route back to any source."""
     world = ForkedWorld("ring")
     made = None
     try:
@@ -85,7 +85,7 @@ def test_a_bucket_moves_at_run_time(ring: OldRing) -> None:
     moved = hashing.bucket(client(number, 4), TOTAL, SEED, (), "clusterip")
     gave = ring.build_host(1, claims="add", nodes=[{"local_nodes": [moved]}])
     assert gave["moved"] == 1
-    answers = {name for _time in range(5) for name in ring.ask(number)}  # the second one may come too late to be seen
+    answers = {name for _time in range(5) for name in ring.ask(number)}  # the second one may be too late to be counted
     assert answers == set(ring.hosts[:2]), "accepted before it is released"
     ring.build_host(0, claims="release", nodes=[{"local_nodes": [moved]}])
     assert ring.ask(number) == [ring.hosts[1]]

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the role netns_cluster makes of a host, seen from the host and from its clients."""
+"""Effects of the role netns_cluster, seen from the host and from its clients."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def layout(host: Host) -> dict[str, t.Any]:
 
 
 def lines(host: Host, command: str) -> list[list[str]]:
-    """The words of each line that a command says."""
+    """The output of a command, split into lines and words."""
     return [line.split() for line in host.check_output(command).splitlines()]
 
 
@@ -73,7 +73,7 @@ def test_servers_listen_in_their_members(
         assert unit.is_enabled
         listening = host.check_output(f"ip netns exec {member} ss -Hln{protocol[0]}")
         assert f"{layout['cluster']['address']}:{port} " in listening
-        # Not in a namespace that once had that name.
+        # Not in an earlier namespace of the same name.
         pid = host.check_output(f"systemctl show --property MainPID --value openvpn-server@{member}-{name}")
         inodes = host.check_output(f"stat -Lc %i /proc/{pid}/ns/net /run/netns/{member}").split()
         assert inodes[0] == inodes[1]

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the role openvpn_client runs on a host, and what it writes for people."""
+"""Effects of the role openvpn_client: an instance on a host, and a profile."""
 
 from __future__ import annotations
 

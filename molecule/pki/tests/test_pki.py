@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the role pki has brought to a host, and what it has kept."""
+"""Effects of the role pki on the hosts and on the controller."""
 
 from __future__ import annotations
 

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The program C(clustered-openvpn): a cluster's desired state on the host -> the kernel, without Ansible.
+"""The program C(clustered-openvpn): applies the desired state of a cluster or bundle to the kernel, without Ansible.
 
-A unit of systemd runs it at boot, before the instances start; by hand it repairs what has drifted. It takes the same
-steps as the modules do, and runs on the Python of the distribution.
+systemd runs it at boot, before the instances start; administrators run it to check and to repair. It takes the same
+steps as the modules, and runs on the Python of the distribution.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .._bundle import bundle as _bundle
 from .._bundle import layout, reconcile
 from .._bundle import plan as _plan
 from .._bundle import watch as _watch
-from .._cluster import cluster
+from .._cluster import cluster, parameters
 from .._cluster import reconcile as _reconcile
 from .._kernel import kernel as _kernel
 from .._kernel import steps as _steps
@@ -28,11 +28,11 @@ from .._openvpn import supervisor
 from .._openvpn.instance import Instance
 from .._openvpn.supervisor_systemd import SystemdSupervisor
 from .._params import ParameterError
-from .._ring import failover, follower
+from .._ring import failover, follower, paths
 from .._topology import bridge_uplink, bridge_uplink_move, bridges, namespaces, veths
 from .._topology import reconcile as _topology_reconcile
 
-MANIFESTS = "/etc/clustered-openvpn"
+MANIFESTS = paths.CONFIGURATION
 DAMAGED = 78  # the exit status: EX_CONFIG of sysexits.h
 
 # What the modules' argument specs fill in, where a layout leaves it out.
@@ -44,11 +44,11 @@ Part = tuple[t.Callable[..., _steps.Planned], t.Any]
 
 
 class RestoreError(Exception):
-    """What the administrator is told."""
+    """The desired state could not be applied. The message is for the administrator."""
 
 
 class DamagedError(RestoreError):
-    """The desired state cannot be read: trying again is of no use."""
+    """The desired state cannot be read. A retry would fail as well."""
 
 
 def read(path: str) -> Manifest:
@@ -73,13 +73,16 @@ def parts_of(manifest: Manifest, present: bool) -> list[Part]:
     for address in manifest["addresses"]:
         claim = {**CLUSTERIP, **manifest["cluster"], **address, **state}
         claim.update(name=manifest["name"], nodes=manifest["nodes"], claims=manifest["claims"])
-        parts.append((_reconcile.clusterip, cluster.cluster_from(claim)))
+        parts.append((_reconcile.clusterip, parameters.cluster_from(claim)))
     parts += [(reconcile.bundle, _bundle.bundle_from(bundle)) for bundle in manifest.get("bundles", [])]
     return parts if present else parts[::-1]
 
 
 def converge(kernel: _kernel.Kernel, manifest: Manifest, present: bool, dry: bool = False) -> t.Iterator[str]:
-    """Bring everything about; the steps as they are taken, or, if C(dry), those that would be. Raises RestoreError."""
+    """Apply the desired state, or remove it (C(present) false). Yields the steps as they are taken.
+
+    dry: yield the steps without taking them. Raises RestoreError.
+    """
     for plan, wanted in parts_of(manifest, present):
         planned = plan(kernel, wanted, present)
         if planned.missing and not dry:
@@ -89,11 +92,11 @@ def converge(kernel: _kernel.Kernel, manifest: Manifest, present: bool, dry: boo
             kernel.apply(planned.steps)
             left = plan(kernel, wanted, present).steps
             if left:
-                raise RestoreError("the kernel does not hold it; still to do: " + "; ".join(s.text for s in left))
+                raise RestoreError("the kernel did not keep all changes; missing: " + "; ".join(s.text for s in left))
 
 
 def move_nic(manifest: Manifest, present: bool, dry: bool = False) -> t.Iterator[str]:
-    """If the NIC was given to the bridge, it is again, or gets back what the bridge has. Raises RestoreError."""
+    """Move the NIC's addresses and routes to the bridge, or back, if the role has done so. Raises RestoreError."""
     if not manifest.get("take_interface"):
         return
     nic, bridge = manifest["cluster"]["interface"], manifest["cluster"]["bridge"]
@@ -102,27 +105,27 @@ def move_nic(manifest: Manifest, present: bool, dry: bool = False) -> t.Iterator
     if move is None:
         return
     yield from move.commands
-    # No gateway is asked: at boot it need not be there yet.
+    # The gateway is not probed: at boot it may not be reachable yet.
     if not dry and (failure := bridge_uplink_move.carry_out(move)):
         raise RestoreError(f"{failure}; all changes were rolled back")
 
 
 def strays(manifest: Manifest) -> list[str]:
-    """Units of running servers whose process is in a namespace that is gone: it was made anew under their feet."""
+    """Units of servers that run in a deleted namespace, since it has been recreated meanwhile."""
     if not supervisor.has_systemd():
         return []
     instances = [Instance(name=server["name"], netns=server["netns"]) for server in manifest["servers"]]
-    seen = SystemdSupervisor().observe(instances)
-    return [i.unit for i in instances if seen[i.name].pid and not seen[i.name].in_netns]
+    running = SystemdSupervisor().observe(instances)
+    return [i.unit for i in instances if running[i.name].pid and not running[i.name].in_netns]
 
 
 def claims(manifest: Manifest) -> None:
-    """Gives the host's buckets to its members as keepalived says, until the end; then they are released."""
+    """Assign the slots that keepalived gives to this host to its healthy members; release them when terminated."""
     follower.follow(_failover_of(manifest), manifest["name"])
 
 
 def release(manifest: Manifest) -> None:
-    """Takes all buckets from the host's members: other hosts have them."""
+    """Release all buckets of this host."""
     follower.release(_failover_of(manifest), manifest["name"])
 
 
@@ -130,73 +133,77 @@ def _failover_of(manifest: Manifest) -> failover.Failover:
     try:
         return failover.failover_from(manifest)
     except (ValueError, LookupError, TypeError, AttributeError) as exc:
-        raise DamagedError(f"nothing is said of failover ({type(exc).__name__}: {exc}): run the role") from exc
+        raise DamagedError(
+            f"no valid failover settings ({type(exc).__name__}: {exc}); run the role clusterip_cluster"
+        ) from exc
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
 
 def unattached(kernel: _kernel.Kernel, manifest: Manifest) -> list[str]:
-    """Units of tunnels whose device is to be made: should one run, it is attached to nothing."""
+    """Units of tunnels whose device is missing. A process that runs is attached to a deleted device."""
     bundles = [_bundle.bundle_from(bundle) for bundle in manifest.get("bundles", [])]
     lost = [name for one in bundles for name in _plan.missing_devices(one, kernel.routing(one.netns))]
     return [Instance(name=name).unit for name in lost]
 
 
 def start(manifest: Manifest) -> None:
-    """All of the cluster, then servers that must be started anew for it."""
+    """Apply the desired state; then restart servers whose namespace or device was recreated."""
     for step in move_nic(manifest, True):
-        _say(step)
+        _print(step)
     with _kernel.Kernel() as kernel:
         lost = unattached(kernel, manifest)
         for step in converge(kernel, manifest, True):
-            _say(step)
+            _print(step)
     for unit in [*lost, *strays(manifest)]:
-        _say(f"systemctl try-restart {unit}")
+        _print(f"systemctl try-restart {unit}")
         supervisor.run(["systemctl", "try-restart", "--no-block", unit])
 
 
 def stop(manifest: Manifest) -> None:
-    """Everything is taken down."""
+    """Remove the cluster or bundle from the kernel."""
     with _kernel.Kernel() as kernel:
         for step in converge(kernel, manifest, False):
-            _say(step)
+            _print(step)
     for step in move_nic(manifest, False):
-        _say(step)
+        _print(step)
 
 
 def check(manifest: Manifest) -> None:
-    """What C(start) would do; fails if that is something."""
+    """Print the steps that start would take; exit with status 1 if there are any."""
     with _kernel.Kernel() as kernel:
         steps = [*move_nic(manifest, True, dry=True), *converge(kernel, manifest, True, dry=True)]
     steps += [f"systemctl try-restart {unit}" for unit in strays(manifest)]
-    _say("\n".join(steps) or "As it should be.")
+    _print("\n".join(steps) or "No changes needed.")
     if steps:
-        raise RestoreError("it has drifted: 'start' would do this")
+        raise RestoreError("the host differs from the desired state; 'start' would take the steps above")
 
 
 def watch(manifest: Manifest) -> None:
-    """Keeps dead tunnels of a bundle out of the spread, until it is ended."""
+    """Watch a bundle's tunnels, and remove dead ones from the spread, until terminated."""
     path = f"{MANIFESTS}/{manifest['name']}.json"
     while True:
         stamp = os.stat(path).st_mtime_ns
         if not (manifest := read(path)).get("bundles"):
-            raise RestoreError("it is not a bundle of tunnels: there is nothing to watch")
+            raise RestoreError("not a bundle; only bundles have tunnels to watch")
         bundle = _bundle.bundle_from(layout.draining(manifest))
-        _watch.watch(bundle, lambda: os.stat(path).st_mtime_ns != stamp, _say)  # noqa: B023 (it is called here only)
+        _watch.watch(bundle, lambda: os.stat(path).st_mtime_ns != stamp, _print)  # noqa: B023 (it is called here only)
 
 
 def main(args: t.Sequence[str]) -> int:
-    """The program's; its exit status."""
+    """Run the program; its exit status."""
     parser = argparse.ArgumentParser(
         prog="clustered-openvpn",
-        description=f"A cluster, or a bundle, as {MANIFESTS}/NAME.json says. Prints the steps taken.",
+        formatter_class=argparse.RawTextHelpFormatter,
+        description="Apply, check or remove the desired state of a cluster or bundle. Prints each step.\n"
+        f"The desired state is {paths.desired_state('NAME')}.",
     )
     verbs = {"start": start, "stop": stop, "check": check, "watch": watch, "claims": claims, "release": release}
-    helps = [f"{verb}: {function.__doc__}" for verb, function in verbs.items()]
-    parser.add_argument("verb", choices=verbs, help=" ".join(helps))
+    helps = [f"{verb}: {function.__doc__}" for verb, function in verbs.items()]  # one line each
+    parser.add_argument("verb", choices=verbs, help="\n".join(helps))
     parser.add_argument("name", metavar="NAME", help="the name of the cluster or bundle")
     given = parser.parse_args(args)
     try:

@@ -2,29 +2,40 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The units of systemd that a host has, and the program that they run: their text. Pure.
+"""The text of the systemd units and of the program's start file, and the order of units at boot. Pure.
 
-Nothing in them needs a mount namespace where the program runs: namespaces are files that are mounted, and would be seen
-in the unit alone.
+Units that run the program set no option that needs a mount namespace: network namespaces are mounted files, and those
+that the program creates would exist in the unit's mount namespace alone.
 """
 
 from __future__ import annotations
 
 from .._openvpn.supervisor_systemd import UNITS
+from .._ring import paths, vrrp
 from . import program
 
 PROGRAM = "/usr/local/sbin/clustered-openvpn"
 LIBRARY = "/usr/local/lib/clustered-openvpn"
-UNIT = f"{UNITS}/clustered-openvpn@.service"
-WATCH = "clustered-openvpn-watch"
-WATCH_UNIT = f"{UNITS}/{WATCH}@.service"
-DISTRIBUTED = "/lib/systemd/system"
+CLUSTER = "clustered-openvpn"  # the unit of a cluster's or bundle's network
+WATCH = "clustered-openvpn-watch"  # the unit that watches a bundle's tunnels
+DISTRIBUTED = "/lib/systemd/system"  # where packages install their units
 MEMBER = "clustered-openvpn-member.conf"  # the drop-in of an instance's unit
-MADE = "# Managed by Ansible, clustered.openvpn.cluster_service: changes made here are overwritten."
+MANAGED = "# Managed by Ansible, clustered.openvpn.cluster_service: changes made here are overwritten."
+
+
+def cluster_unit(name: str) -> str:
+    """The unit, with C(.service), of the network of a cluster or bundle."""
+    return f"{CLUSTER}@{name}.service"
+
+
+def template_path(unit: str) -> str:
+    """Where the template unit of that name is installed."""
+    return f"{UNITS}/{unit}@.service"
+
 
 PROGRAM_TEXT = f'''#!/usr/bin/python3
-{MADE}
-"""Brings a cluster's network to what /etc/clustered-openvpn/NAME.json says, or takes it down."""
+{MANAGED}
+"""Applies or removes the desired state {paths.desired_state("NAME")}."""
 
 import sys
 
@@ -54,15 +65,15 @@ SystemCallFilter=@system-service @mount
 SystemCallFilter=~@privileged @resources
 SystemCallErrorNumber=EPERM"""
 
-UNIT_TEXT = f"""{MADE}
+UNIT_TEXT = f"""{MANAGED}
 [Unit]
-Description=Network of the OpenVPN cluster %i
-Documentation=file:/etc/clustered-openvpn/%i.json
-# nftables.service flushes all rules, ours too, when it starts and when it reloads.
+Description=Network of cluster or bundle %i (namespaces, links, addresses, rules)
+Documentation=file:{paths.desired_state("%i")}
+# nftables.service flushes all rules of the host when it starts and when it reloads.
 ReloadPropagatedFrom=nftables.service
 After=network-online.target nftables.service systemd-sysctl.service
 Wants=network-online.target
-# The NIC may be late. But the end of the boot waits until this unit is up, or gives up.
+# The NIC may appear late. The end of the boot waits until this unit is active or has failed for good.
 StartLimitIntervalSec=30
 StartLimitBurst=8
 
@@ -82,21 +93,20 @@ IPAddressDeny=any
 WantedBy=multi-user.target
 """
 
-CLAIMS = f"{UNITS}/clustered-openvpn-claims@.service"
-CLAIMS_TEXT = f"""{MADE}
+CLAIMS_TEXT = f"""{MANAGED}
 [Unit]
-Description=Buckets of the cluster %i on this host, as keepalived says
-Documentation=file:/etc/clustered-openvpn/%i.json
-BindsTo=clustered-openvpn@%i.service
-After=clustered-openvpn@%i.service
-Wants=clustered-openvpn-vrrp@%i.service
+Description=Bucket ownership of cluster %i (follows keepalived)
+Documentation=file:{paths.desired_state("%i")}
+BindsTo={cluster_unit("%i")}
+After={cluster_unit("%i")}
+Wants={paths.vrrp_unit("%i")}
 
 [Service]
 Type=notify
 ExecStart={PROGRAM} claims %i
 ExecReload=/bin/kill -HUP $MAINPID
 ExecStopPost={PROGRAM} release %i
-RuntimeDirectory=clustered-openvpn-claims-%i
+RuntimeDirectory={paths.run_directory("%i").removeprefix("/run/")}
 RuntimeDirectoryMode=0700
 Restart=always
 RestartSec=1s
@@ -104,29 +114,28 @@ RestartPreventExitStatus={program.DAMAGED}
 {CONFINED}
 """
 
-VRRP = f"{UNITS}/clustered-openvpn-vrrp@.service"
-VRRP_TEXT = f"""{MADE}
+VRRP_TEXT = f"""{MANAGED}
 [Unit]
-Description=Election of the hosts for the slots of the cluster %i (keepalived)
-Documentation=file:/etc/clustered-openvpn/%i.ring/keepalived.conf man:keepalived(8)
-BindsTo=clustered-openvpn-claims@%i.service
-After=clustered-openvpn-claims@%i.service
+Description=Election of hosts for the slots of cluster %i (keepalived)
+Documentation=file:{paths.keepalived_conf("%i")} man:keepalived(8)
+BindsTo={paths.claims_unit("%i")}
+After={paths.claims_unit("%i")}
 ReloadPropagatedFrom=nftables.service
 
 [Service]
 Type=notify
 NotifyAccess=all
 ExecStartPre={PROGRAM} release %i
-ExecStartPre=/usr/bin/touch /run/clustered-openvpn-claims-%i/elected
-ExecStartPre=/usr/sbin/nft -f /etc/clustered-openvpn/%i.ring/vrrp.nft
+ExecStartPre=/usr/bin/touch {paths.vrrp_loaded("%i")}
+ExecStartPre=/usr/sbin/nft -f {paths.vrrp_filter("%i")}
 ExecStart=/usr/sbin/keepalived --dont-fork --log-console --vrrp \
- --use-file=/etc/clustered-openvpn/%i.ring/keepalived.conf \
- --pid=/run/clustered-openvpn-claims-%i/keepalived.pid --vrrp_pid=/run/clustered-openvpn-claims-%i/vrrp.pid
-ExecReload=/usr/bin/touch /run/clustered-openvpn-claims-%i/elected
-ExecReload=/usr/sbin/nft -f /etc/clustered-openvpn/%i.ring/vrrp.nft
+ --use-file={paths.keepalived_conf("%i")} \
+ --pid={paths.run_directory("%i")}/keepalived.pid --vrrp_pid={paths.run_directory("%i")}/vrrp.pid
+ExecReload=/usr/bin/touch {paths.vrrp_loaded("%i")}
+ExecReload=/usr/sbin/nft -f {paths.vrrp_filter("%i")}
 ExecReload=/bin/kill -HUP $MAINPID
 ExecStopPost=-{PROGRAM} release %i
-ExecStopPost=-/usr/sbin/nft delete table ip clustered_openvpn_%i.vrrp
+ExecStopPost=-/usr/sbin/nft delete table ip {vrrp.filter_table("%i")}
 Restart=always
 RestartSec=1s
 NoNewPrivileges=yes
@@ -146,11 +155,12 @@ RestrictSUIDSGID=yes
 SystemCallArchitectures=native
 """
 
-# It is tied to the unit above like an instance. The other end is about to take a tunnel for dead while it does not run.
-WATCH_UNIT_TEXT = f"""{MADE}
+# Bound to the cluster's unit like an instance. It restarts quickly: without its datagrams, the other end of the bundle
+# takes all tunnels for dead.
+WATCH_TEXT = f"""{MANAGED}
 [Unit]
-Description=Watch of the tunnels of the OpenVPN bundle %i
-Documentation=file:/etc/clustered-openvpn/%i.json
+Description=Tunnel health of bundle %i (removes dead tunnels from the spread)
+Documentation=file:{paths.desired_state("%i")}
 StartLimitIntervalSec=0
 
 [Service]
@@ -161,4 +171,9 @@ Nice=-10
 {CONFINED}
 """
 
-TEXTS = {UNIT: UNIT_TEXT, WATCH_UNIT: WATCH_UNIT_TEXT, CLAIMS: CLAIMS_TEXT, VRRP: VRRP_TEXT}
+TEXTS = {
+    template_path(CLUSTER): UNIT_TEXT,
+    template_path(WATCH): WATCH_TEXT,
+    template_path(paths.CLAIMS): CLAIMS_TEXT,
+    template_path(paths.VRRP): VRRP_TEXT,
+}

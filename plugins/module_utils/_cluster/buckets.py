@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Owners of buckets: weighted, deterministic, and with as few moves as can be. Pure."""
+"""Distribute buckets among members: by weight, deterministic, with as few moves as possible. Pure."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .._params import ParameterError
 def owners(
     weights: t.Mapping[str, int], total_nodes: int, previous: t.Mapping[str, t.Iterable[int]] | None = None
 ) -> dict[str, list[int]]:
-    """Member -> its buckets (of 1 … total_nodes), each bucket owned once.
+    """Member -> its buckets, from 1 to total_nodes; each bucket has one owner.
 
-    weights: member -> weight, in the members' order; weight 0 owns nothing (drained).
-    previous: the owners until now. A bucket stays where it is unless its owner is gone or has more than its share.
-    Without it the members are taken in one after the other, so that even then a member more at the end of the list
-    moves only its own share.
+    weights: member -> weight, in the order of the members; a member of weight 0 is drained and owns nothing.
+    previous: member -> buckets before. A bucket keeps its owner unless that is gone or has more than its share. Without
+    previous owners the members join one after the other, so that a member appended to the list moves only its share.
+    Raises ParameterError.
     """
     _check(weights, total_nodes)
     buckets = range(1, total_nodes + 1)
@@ -33,7 +33,10 @@ def owners(
 
 
 def shares(weights: t.Mapping[str, int], total_nodes: int, held: t.Mapping[str, int] | None = None) -> dict[str, int]:
-    """Member -> number of buckets, by largest remainder; of equal ones the one that holds it is rounded up."""
+    """Member -> number of buckets, by the largest remainder; of equal remainders, that of a member which holds more.
+
+    held: member -> number of buckets before.
+    """
     whole = sum(weights.values())
     held = held or {}
     result = {m: total_nodes * w // whole for m, w in weights.items()}
@@ -49,18 +52,18 @@ def shares(weights: t.Mapping[str, int], total_nodes: int, held: t.Mapping[str, 
 def shared_out(
     weights: t.Mapping[str, int], buckets: t.Sequence[int], previous: t.Mapping[str, t.Iterable[int]]
 ) -> dict[str, list[int]]:
-    """Member -> its share of just these buckets. One weight at least is above 0."""
-    at: dict[int, str] = {}
+    """Member -> its share of these buckets alone; the caller makes sure that a weight is above 0."""
+    owner_of: dict[int, str] = {}
     for member in weights:
         for bucket in previous.get(member, ()):
             if bucket in buckets:
-                at.setdefault(bucket, member)
-    held = {m: sum(1 for owner in at.values() if owner == m) for m in weights}
+                owner_of.setdefault(bucket, member)
+    held = {m: sum(1 for owner in owner_of.values() if owner == m) for m in weights}
     share = shares(weights, len(buckets), held)
     result: dict[str, list[int]] = {m: [] for m in weights}
     free = []
     for bucket in buckets:
-        owner = at.get(bucket)
+        owner = owner_of.get(bucket)
         if owner is not None and len(result[owner]) < share[owner]:
             result[owner].append(bucket)
         else:
@@ -78,7 +81,7 @@ def _check(weights: t.Mapping[str, int], total_nodes: int) -> None:
         raise ParameterError("members", dict(weights), "at least one member needs a weight above 0")
     for member, weight in weights.items():
         if weight < 0:
-            raise ParameterError(f"members[{member}].weight", weight, "a weight is 0 or more")
-    alive = sum(1 for w in weights.values() if w > 0)
-    if total_nodes < alive:
-        raise ParameterError("total_nodes", total_nodes, f"there must be as many buckets as members at least ({alive})")
+            raise ParameterError(f"members[{member}].weight", weight, "a weight is 0 or more; 0 drains")
+    active = sum(1 for w in weights.values() if w > 0)
+    if total_nodes < active:
+        raise ParameterError("total_nodes", total_nodes, f"fewer buckets than members; use at least {active}")

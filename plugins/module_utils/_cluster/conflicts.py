@@ -49,7 +49,7 @@ def with_host(
         for one in found:
             for parameter, address in addresses:
                 # A host that is the member itself has it, at a place of ours.
-                at_ours = place.uplink == "local" and name == ("lo" if one.version == 4 else interface)
+                at_ours = place.uplink.host_is_member and name == ("lo" if one.version == 4 else interface)
                 if one.ip == address and not (at_ours and one.network.num_addresses == 1):
                     raise p.ParameterError(
                         parameter,
@@ -80,7 +80,7 @@ def with_others(
         for member in now["members"]:
             if member["name"] in taken:
                 raise p.ParameterError("members.name", member["name"], f"{whose}; choose another")
-        for key in ("address", "ipv6_address") if place.uplink == "bridged" else ():
+        for key in ("address", "ipv6_address") if place.uplink.members_on_lan else ():
             theirs_now = {m.get(key) for m in other["members"]}
             for member in now["members"]:
                 if member.get(key, "") in theirs_now:

@@ -2,54 +2,85 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which bucket an address falls into, bit for bit as the kernel decides it. Pure.
+"""The bucket of a client's address, bit for bit as the kernel computes it. Pure.
 
-A bucket is the kernel's node number, 1 to total_nodes. Sources: include/linux/jhash.h, net/netfilter/nft_hash.c,
-net/netfilter/xt_cluster.c, net/ipv4/netfilter/ipt_CLUSTERIP.c (until 6.2), reciprocal_scale() in include/linux/math.h.
+Buckets are numbered from 1 to total_nodes, like the kernel's node numbers. Sources: include/linux/jhash.h,
+net/netfilter/nft_hash.c, net/netfilter/xt_cluster.c, net/ipv4/netfilter/ipt_CLUSTERIP.c (until 6.2), and
+reciprocal_scale() in include/linux/math.h.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import typing as t
+from dataclasses import dataclass
 
-ENGINES = ("nftables", "xt_cluster", "clusterip")
+DEFAULT = "nftables"  # the default of C(engine) and C(hash_as)
+TOTAL_NODES, HASH_INIT = 256, 0  # the defaults of these options
+
 _MASK = 0xFFFFFFFF
 _JHASH_INITVAL = 0xDEADBEEF
 
 
-def kind(engine: str) -> str:
-    """What an engine's hash is known by: two of them come to the same buckets."""
-    return "nftables" if engine == "xt_cluster" else engine
+@dataclass(frozen=True)
+class Hash:
+    """A hash of the kernel, named after the engine that it belongs to: a value of C(hash_as)."""
+
+    name: str
+    same_as: str  # the hash that gives the same buckets
+    ipv6: bool = False  # whether it takes IPv6 addresses
+    ports: bool = False  # whether it takes ports
+    address_as_number: bool = False  # hashes the address in host byte order; the others in network byte order
+
+
+HASHES: t.Mapping[str, Hash] = {
+    one.name: one
+    for one in (
+        Hash("nftables", "nftables", ipv6=True, ports=True),
+        Hash("xt_cluster", "nftables"),
+        Hash("clusterip", "clusterip", ports=True, address_as_number=True),
+    )
+}
+
+
+def canonical(hash_as: str | None) -> str | None:
+    """The hash that gives the same buckets. None, the hash of damaged rules, stays None."""
+    return None if hash_as is None else HASHES[hash_as].same_as
 
 
 def bucket(
-    address: str, total_nodes: int, hash_init: int, ports: tuple[int, ...] = (), hash_as: str = "nftables"
+    address: str,
+    total_nodes: int,
+    hash_init: int,
+    ports: tuple[int, ...] = (),
+    hash_as: str = DEFAULT,
 ) -> int:
-    """The bucket of a client: C(jhash ip saddr [. tcp sport [. tcp dport]] mod TOTAL seed INIT offset 1) of nftables.
+    """The bucket of a client, 1 to total_nodes: C(jhash ip saddr [. tcp sport [. tcp dport]] mod TOTAL seed INIT).
 
-    Takes an IPv4 or IPv6 address as text, and for the hashmodes with ports the client's port, or that and the
-    service's. C(hash_as): the engine whose hash is meant. Raises ValueError for anything else, and for what that engine
-    does not hash.
+    address: IPv4 or IPv6, as text. ports: for a hashmode with ports, the client's port, or the client's and the
+    service's. hash_as: a key of HASHES. Raises ValueError for a text that is no address, and for an address or ports
+    that this hash does not take.
     """
+    kind = HASHES[hash_as]
     packed = ipaddress.ip_address(address).packed
-    if hash_as != "nftables" and len(packed) != 4:
+    if not kind.ipv6 and len(packed) != 4:
         raise ValueError(f"{address!r}: {hash_as} hashes IPv4 addresses only")
-    if hash_as == "xt_cluster" and ports:
-        raise ValueError(f"ports {ports!r}: xt_cluster hashes addresses only")
-    if hash_as == "clusterip":
-        packed = packed[::-1]  # as a number, where the others take the bytes as they come; ports are as they come
-    # Each part has whole words of 32 bits.
+    if not kind.ports and ports:
+        raise ValueError(f"ports {ports!r}: {hash_as} hashes addresses only")
+    if kind.address_as_number:
+        packed = packed[::-1]
+    # Each part is padded to words of 32 bits. Ports are in network byte order in every hash.
     data = packed + b"".join(port.to_bytes(2, "big") + b"\0\0" for port in ports)
     return reciprocal_scale(jhash(data, hash_init), total_nodes) + 1
 
 
 def reciprocal_scale(value: int, end: int) -> int:
-    """A 32-bit value brought into 0 … end-1 by multiplication, as the kernel does instead of a modulo."""
+    """Scale a 32-bit value to the range from 0 to end-1 by a multiplication, as the kernel does instead of a modulo."""
     return (value * end) >> 32
 
 
 def jhash(data: bytes, initval: int) -> int:
-    """Bob Jenkins' hash of a byte string, 32 bits, as the kernel's jhash() gives on a little-endian machine."""
+    """Bob Jenkins' hash of a byte string, 32 bits, as the kernel's jhash() computes it on a little-endian machine."""
     a = b = c = (_JHASH_INITVAL + len(data) + initval) & _MASK
     while len(data) > 12:
         a, b, c = _mix(*_added((a, b, c), data[:12]))

@@ -12,6 +12,9 @@ import typing as t
 from dataclasses import dataclass
 
 from .. import _params as p
+from .cluster import ROUTED
+from .uplinks.registry import uplink_named
+from .uplinks.uplink import Uplink
 
 FIRST_MEMBER = 10  # member 1 has the internal network's address .11; .1 is the host's; those between are free
 
@@ -43,7 +46,7 @@ class Family:
 class Lan:
     """The bridge that the members are on, and its families: IPv4, and perhaps IPv6. None if the host is the member."""
 
-    uplink: str
+    uplink: Uplink
     bridge: str
     families: tuple[Family, ...]
     mtu: int | None = None
@@ -73,7 +76,7 @@ class Lan:
         network, prefix = family.network, PREFIX[family.version]
         parameter = f"{where}.{prefix}address"
         given = item.get(f"{prefix}address")
-        if self.uplink == "routed":
+        if self.uplink.internal_network:
             if given:
                 raise p.ParameterError(parameter, given, "uplink=routed derives it from the number: leave it out")
             if FIRST_MEMBER + number >= network.num_addresses - 1:
@@ -101,17 +104,18 @@ class Lan:
 
 def lan(cluster: str, wanted: Wanted, versions: t.Iterable[int]) -> Lan:
     """The LAN, with these families. Raises ParameterError."""
-    if wanted.get("uplink") == "local":
-        return Lan("local", "", ())
-    if wanted.get("uplink", "routed") == "routed":
+    uplink = uplink_named(wanted.get("uplink", ROUTED))
+    if uplink.host_is_member:
+        return Lan(uplink, "", ())
+    if uplink.internal_network:
         bridge = p.interface_name("name", f"br-{cluster}")
-        return Lan("routed", bridge, tuple(_internal(wanted, version) for version in versions))
+        return Lan(uplink, bridge, tuple(_internal(wanted, version) for version in versions))
     if not wanted.get("bridge"):
         raise p.ParameterError("bridge", "", "uplink=bridged needs the bridge that the LAN is on")
     bridge = p.interface_name("bridge", wanted["bridge"])
     facts = wanted.get("facts") or {}
     mtu = (_fact(facts, bridge) or _fact(facts, wanted["interface"])).get("mtu")
-    return Lan("bridged", bridge, tuple(_on_lan(wanted, bridge, version) for version in versions), mtu)
+    return Lan(uplink, bridge, tuple(_on_lan(wanted, bridge, version) for version in versions), mtu)
 
 
 def _internal(wanted: Wanted, version: int) -> Family:

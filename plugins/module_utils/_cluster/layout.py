@@ -15,11 +15,14 @@ import typing as t
 
 from .. import _params as p
 from . import buckets, conflicts, health_check
-from .cluster import cluster_from, cluster_name, default_clustermac, hash_parameters, highest, own_hash
+from .cluster import STEER, cluster_name, default_clustermac, hash_parameters, highest
 from .conflicts import Addresses, Networks
 from .engines import choice
+from .engines.registry import own_hash
+from .hashing import DEFAULT
 from .lan import PREFIX, Lan, lan
 from .members import Data, _instances, _members, _pools, _service_addresses, _services, _slices, member_mac
+from .parameters import cluster_from
 from .retired import retired
 
 # A member routes, answers ARP just for the address that is on the interface asked, never asks with the service address
@@ -64,7 +67,9 @@ def layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None
     networks = _own_networks(place, instances)
     conflicts.among_themselves(addresses, networks)
     if not wanted.get("leaving"):
-        ours = {"routed": [place.bridge], "local": [_device(i) for i in instances]}.get(place.uplink, [])
+        ours = [place.bridge] if place.uplink.internal_network else []
+        if place.uplink.host_is_member:
+            ours = [_device(i) for i in instances]
         conflicts.with_host(wanted, ours, addresses, place, networks)
     total, seed = hash_parameters(wanted)
     previous = previous or {}
@@ -77,18 +82,18 @@ def layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None
         "name": name,
         "cluster": {
             "address": str(address),
-            "uplink": place.uplink,
+            "uplink": place.uplink.name,
             "interface": p.interface_name("interface", wanted["interface"]),
             "bridge": place.bridge,
             "clustermac": clustermac or default_clustermac(str(address)),
             "shared": bool(wanted.get("shared")),
-            "distribution": wanted.get("distribution", "steer"),
+            "distribution": wanted.get("distribution", STEER),
             "hashmode": wanted.get("hashmode", "sourceip"),
-            "engine": wanted.get("engine", "nftables"),
-            "hash_as": wanted.get("hash_as") or own_hash(wanted.get("engine", "nftables")),
+            "engine": wanted.get("engine", DEFAULT),
+            "hash_as": wanted.get("hash_as") or own_hash(wanted.get("engine", DEFAULT)),
             "force": wanted.get("force", False),
             # On the LAN, members reach the world by themselves; what comes out of tunnels goes by the host.
-            "forward_ipv6": bool(pools_ipv6) or (place.has_ipv6 and place.uplink == "routed"),
+            "forward_ipv6": bool(pools_ipv6) or (place.has_ipv6 and place.uplink.internal_network),
             "hash_init": seed,
             "total_nodes": total,
             "services": [{"protocol": i["protocol"], "port": i["port"]} for i in [*instances, *_services(wanted)]],
@@ -103,9 +108,9 @@ def layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None
         ],
         "claims": wanted.get("claims", "exact"),
         "failover": dict(wanted.get("failover") or {}),
-        "take_interface": bool(wanted.get("take_interface")) and place.uplink == "bridged",
+        "take_interface": bool(wanted.get("take_interface")) and place.uplink.members_on_lan,
         "members": members,
-        **(_host_itself(members) if place.uplink == "local" else _namespaces(name, place, members, instances)),
+        **(_host_itself(members) if place.uplink.host_is_member else _namespaces(name, place, members, instances)),
         "servers": [_server(m, i, addresses, place, instances) for m in members for i in instances],
         # Which clients a server may hold: those of its member's buckets.
         "holders": [
@@ -115,7 +120,7 @@ def layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.Any] | None
         ],
         # What a client must know of: the pools of all members, and the host by its internal address, if it has one.
         "push": [_pushed(ipaddress.IPv4Network(i["pool"])) for i in instances]
-        + ([_pushed(ipaddress.IPv4Network(place.families[0].host))] if place.uplink == "routed" else []),
+        + ([_pushed(ipaddress.IPv4Network(place.families[0].host))] if place.uplink.internal_network else []),
     }
     # What overlaps a bundle may go all the same: it removes nothing that a bundle has.
     others = [other for other in wanted.get("others") or [] if "cluster" in other or not wanted.get("leaving")]
@@ -169,10 +174,7 @@ def _refuse(result: Data) -> None:
     """What the claims would refuse, before anything is made for them."""
     if result["failover"]:
         health_check.check(result["failover"])
-    if result["failover"] and result["cluster"]["engine"] != "nftables":
-        raise p.ParameterError(
-            "engine", result["cluster"]["engine"], "where keepalived decides who owns what it is nftables: use that"
-        )
+        choice.refuse_failover(result["cluster"]["engine"])
     for address in result["addresses"]:
         claim = {**result["cluster"], **address, "name": result["name"], "nodes": result["nodes"]}
         choice.refuse(cluster_from({**claim, "claims": "exact", "state": "present"}))
@@ -180,7 +182,7 @@ def _refuse(result: Data) -> None:
 
 def _own_bridge(cluster: str, place: Lan) -> Data:
     """The bridge itself; the LAN's is its owner's."""
-    if place.uplink == "bridged":
+    if place.uplink.members_on_lan:
         return {"exclusive": False}
     addresses = [place.interface(family.host, family) for family in place.families]
     return {"mac": member_mac(cluster, "bridge"), "addresses": addresses}
@@ -188,7 +190,7 @@ def _own_bridge(cluster: str, place: Lan) -> Data:
 
 def _own_networks(place: Lan, instances: list[Data]) -> Networks:
     """Networks that are the cluster's alone, with their parameters."""
-    families = place.families if place.uplink == "routed" else ()
+    families = place.families if place.uplink.internal_network else ()
     internal: Networks = [(f"{PREFIX[family.version]}internal_network", family.network) for family in families]
     return internal + [(parameter, pool) for i in instances for parameter, pool, _prefix in _pools(i)]
 
@@ -208,7 +210,7 @@ def _veth(member: Data, place: Lan, instances: list[Data]) -> Data:
         addresses.append(place.interface(ipaddress.ip_address(member[f"{prefix}address"]), family))
         if family.gateway:
             routes.append({"dst": "default", "via": str(family.gateway)})
-        if place.uplink == "bridged":  # the host knows which member has which slice
+        if place.uplink.members_on_lan:  # the host knows which member has which slice
             pools = [pool for i in instances for _parameter, pool, _prefix in _pools(i)]
             ours = [pool for pool in pools if pool.version == family.version]
             routes += [{"dst": str(pool), "via": str(family.host)} for pool in ours]
@@ -216,7 +218,7 @@ def _veth(member: Data, place: Lan, instances: list[Data]) -> Data:
     mtu = {"mtu": place.mtu} if place.mtu else {}
     return {
         "name": _host_end(member),
-        **({"mac": highest(member["mac"])} if place.uplink == "bridged" else {}),
+        **({"mac": highest(member["mac"])} if place.uplink.members_on_lan else {}),
         **mtu,
         "peer": {
             "name": "eth0",
@@ -236,7 +238,7 @@ def _server(member: Data, instance: Data, addresses: Addresses, place: Lan, inst
     listen: Data = {"dual_stack": True} if len(addresses) > 1 else {"local": str(addresses[0][1])}
     return {
         "name": _server_name(member, instance),
-        "netns": "" if place.uplink == "local" else member["name"],
+        "netns": "" if place.uplink.host_is_member else member["name"],
         "cpus": member["cpus"],
         "protocol": instance["protocol"],
         **listen,
@@ -262,6 +264,6 @@ def _pushed(network: ipaddress.IPv4Network) -> str:
 def _pushed_ipv6(place: Lan, instances: list[Data]) -> list[str]:
     """The same for clients that have an IPv6 address. Others could not take such a route."""
     networks = [i["pool_ipv6"] for i in instances if i["pool_ipv6"]]
-    if place.uplink == "routed":
+    if place.uplink.internal_network:
         networks += [f"{family.host}/128" for family in place.families if family.version == 6]
     return [f'push "route-ipv6 {net}"' for net in networks]

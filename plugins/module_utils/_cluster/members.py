@@ -89,7 +89,7 @@ def _members(
 ) -> list[Data]:
     result = []
     items = wanted["members"] or _by_size(cluster, wanted)
-    if place.uplink == "local" and len(items) != 1:
+    if place.uplink.host_is_member and len(items) != 1:
         raise p.ParameterError("members", [m["name"] for m in items], "with uplink=local there is one, the host itself")
     for i, item in enumerate(items):
         where = f"members[{i}]"

@@ -46,7 +46,7 @@ def strangers(
     total_nodes: int,
     hash_init: int,
     ports: t.Sequence[int | None],
-    hash_as: str = "nftables",
+    hash_as: str = hashing.DEFAULT,
 ) -> list[Client]:
     """Those of a server's clients that hash to a bucket which is not its own.
 

@@ -2,10 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Claims of a host: what keepalived says of slots, and which members are well -> who owns which buckets. Pure.
-
-Times are those of a clock that only goes forward, in seconds.
-"""
+"""The claims of a host: its slots and healthy members -> the owner of each bucket, as an nft transaction. Pure."""
 
 from __future__ import annotations
 
@@ -14,28 +11,31 @@ from dataclasses import dataclass
 
 from .._cluster import buckets
 from . import slots as _slots
+from .vrrp import LINGER
 
-Owners = dict[int, str]  # bucket -> member
+Owners = dict[int, str]  # slot -> member
 
 
 @dataclass(frozen=True)
 class Claims:
-    """What the cluster's structure says of claims: the same for as long as that does not change."""
+    """The cluster's part of the desired state that claims depend on."""
 
     tables: tuple[tuple[str, str, str], ...]  # family, table, and "map owner" or "set owned"
     slots: int
     total_nodes: int
     weights: t.Mapping[str, int]  # of the members
     macs: t.Mapping[str, str]  # of the members; "" where the host itself is one
-    linger: float = 0.1  # how long what another host takes is still accepted here: none is without an owner meanwhile
+    linger: float = LINGER  # seconds
 
 
-def shared_out(claims: Claims, held: t.Iterable[int], well: t.Collection[str], before: t.Mapping[int, str]) -> Owners:
-    """Slot -> member: each slot that this host has, if any member is well. Few leave the member that they were at."""
-    weights = {member: weight for member, weight in claims.weights.items() if member in well}
+def shared_out(
+    claims: Claims, held: t.Iterable[int], healthy: t.Collection[str], before: t.Mapping[int, str]
+) -> Owners:
+    """Share the slots of this host among its healthy members by weight; as few slots as possible change members."""
+    weights = {member: weight for member, weight in claims.weights.items() if member in healthy}
     if not weights:
         return {}
-    if not any(weights.values()):  # those that are left are drained: better they than nobody
+    if not any(weights.values()):  # all healthy members are drained; better they serve than none
         weights = dict.fromkeys(weights, 1)
     previous: dict[str, list[int]] = {}
     for slot, member in before.items():
@@ -45,7 +45,7 @@ def shared_out(claims: Claims, held: t.Iterable[int], well: t.Collection[str], b
 
 
 def elements(claims: Claims, slots: Owners) -> dict[int, str]:
-    """Bucket -> MAC address of its owner: what the kernel is to hold."""
+    """Bucket -> MAC address of its owner: the elements of the kernel's map or set."""
     return {
         bucket: claims.macs[member]
         for slot, member in slots.items()
@@ -54,7 +54,7 @@ def elements(claims: Claims, slots: Owners) -> dict[int, str]:
 
 
 def transaction(claims: Claims, wanted: t.Mapping[int, str]) -> list[str]:
-    """The lines of one nft transaction that makes just these the owners, whatever was before."""
+    """The lines of one nft transaction that replaces all owners by these."""
     lines = []
     for family, table, kind in claims.tables:
         name = kind.split()[-1]
@@ -66,7 +66,7 @@ def transaction(claims: Claims, wanted: t.Mapping[int, str]) -> list[str]:
 
 
 def changes(before: t.Mapping[int, str], after: t.Mapping[int, str]) -> str:
-    """What changed, for the log: who got how many slots from whom."""
+    """The moves of slots between members, for the journal."""
     counts: dict[tuple[str, str], int] = {}
     for slot in sorted({*before, *after}):
         ends = before.get(slot, "other hosts"), after.get(slot, "other hosts")

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The program's side that follows keepalived: its FIFO and the members' health -> claims in the kernel.
+"""The settings of failover on a host: claims, placeholder addresses and health checks, from the desired state.
 
-keepalived alone decides which host has which slot. This process does what it says, and tells it, by a file that all of
-its VRRP instances track, when no member of this host is well.
+keepalived alone elects the host of each slot. The claims process (follower) applies its decisions. When no member of
+this host is healthy, it writes that to a file that all VRRP instances of keepalived track.
 """
 
 from __future__ import annotations
@@ -15,29 +15,30 @@ import typing as t
 from dataclasses import dataclass
 
 from .._cluster import cluster as _cluster
-from .._cluster.engines import nftables
+from .._cluster.engines import nft_names
 from .._cluster.reconnect import Hashing
+from .._cluster.uplinks.registry import UPLINKS
 from .._openvpn.instance import Instance
 from . import claims as _claims
 
 
 @dataclass(frozen=True)
 class Member:
-    """What is asked whether it is well. C(netns) "" is the host itself."""
+    """A member with its health checks. C(netns) "" is the host itself."""
 
     name: str
     netns: str
     instances: tuple[Instance, ...]
-    ports: tuple[int, ...]  # that they serve
-    command: tuple[str, ...]
+    ports: tuple[int, ...]  # of the instances
+    command: tuple[str, ...]  # an additional health check; empty for none
 
 
 @dataclass(frozen=True)
 class Failover:
-    """What is to be done. Times are in seconds."""
+    """Settings of the claims process. Times are in seconds."""
 
     claims: _claims.Claims
-    placeholders: ipaddress.IPv4Network  # addresses that keepalived has on the loopback: the last byte is the slot
+    placeholders: ipaddress.IPv4Network  # addresses of keepalived on the loopback; the last byte is the slot
     members: tuple[Member, ...]
     interval: float
     timeout: float
@@ -50,10 +51,11 @@ def failover_from(manifest: t.Mapping[str, t.Any]) -> Failover:
     """A cluster's desired state on the host: the part about claims. Raises LookupError, TypeError, ValueError."""
     # What is about to end is to release what it has.
     cluster, check = manifest["cluster"], manifest["failover"] or manifest["retired"]["failover"]
-    local = cluster["uplink"] == "local"
-    # A bridged cluster looks up twice: what comes from the LAN and from members, and what the host itself sends.
-    families = ("netdev", "bridge") if cluster["uplink"] == "bridged" else ("netdev",)
-    kind = f"set {nftables.OWNED}" if local else f"map {nftables.OWNER}"
+    uplink = UPLINKS[cluster["uplink"]]
+    local = uplink.host_is_member
+    # A bridged cluster has two maps: for frames from the LAN and from members, and for those of the host itself.
+    families = dict.fromkeys(("netdev", uplink.family))
+    kind = f"set {nft_names.OWNED}" if local else f"map {nft_names.OWNER}"
     versions = [ipaddress.ip_address(one["address"]).version for one in manifest["addresses"]]
     members = manifest["members"]
     claims = _claims.Claims(

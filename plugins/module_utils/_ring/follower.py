@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The process that follows keepalived: its FIFO and the members' health -> claims in the kernel."""
+"""The claims process: follows keepalived's FIFO and the health of members, and writes the claims to the kernel.
+
+It is the main process of the unit clustered-openvpn-claims@NAME.
+"""
 
 from __future__ import annotations
 
@@ -25,212 +28,174 @@ from .._kernel.observed import View
 from .._kernel.steps import step
 from .._openvpn.management import ManagementError
 from . import claims as _claims
-from . import election, health
+from . import election, paths
 from . import slots as _slots
-from .failover import Failover, Member
+from .failover import Failover
+from .health import MemberCheck
 
-RUN = "/run/clustered-openvpn-claims"
-LOADED = "loaded"  # the file that the process makes when it has read the desired state
-WELL, UNWELL = "0\n", "1\n"  # what keepalived reads: a status as of a process
-# Seconds without anybody at the other end of the FIFO. When keepalived reloads it closes it for some milliseconds, and
-# of slots that it keeps it says nothing then (2.2.7 tells just those that it has not).
-SILENCE, GLANCE = 0.5, 0.02
-SETTLED = 0.3  # seconds after which others have taken what has moved
-LOOK = 2.0  # seconds between two looks at what the kernel holds
-
-
-class Watch(threading.Thread):
-    """Asks one member again and again, and writes a byte when its answer changes. C(well): what is known of it."""
-
-    def __init__(self, member: Member, failover: Failover, changed: int, well: bool) -> None:
-        super().__init__(name=member.name, daemon=True)
-        self.member = member
-        self.well = well
-        self._failover = failover
-        self._changed = changed
-
-    def run(self) -> None:
-        """Until the process ends."""
-        in_a_row, said = 0, ""
-        while True:
-            began = time.monotonic()
-            trouble = self._trouble()
-            in_a_row = in_a_row + 1 if bool(trouble) == self.well else 0
-            if in_a_row >= (self._failover.fall if self.well else self._failover.rise):
-                self.well, in_a_row = not self.well, 0
-                os.write(self._changed, b".")
-                if self.well:
-                    _say(f"{self.member.name} is well")
-                    said = ""
-            if not self.well and trouble not in ("", said):
-                _say(f"{self.member.name} is not well: {trouble}")
-                said = trouble
-            time.sleep(max(0.0, began + self._failover.interval - time.monotonic()))
-
-    def _trouble(self) -> str:
-        try:
-            return self._asked()
-        except OSError as exc:  # its namespace is being made anew, maybe
-            return str(exc)
-
-    def _asked(self) -> str:
-        timeout = self._failover.timeout
-        for instance in self.member.instances:
-            if trouble := health.trouble(instance, timeout):
-                return trouble
-        if self.member.command:
-            return health.refused(self.member.command, self.member.netns, timeout)
-        return ""
+HEALTHY, UNHEALTHY = "0\n", "1\n"  # content of the file that keepalived tracks: an exit status
+# Seconds without a writer after which keepalived counts as gone, and between two looks for a writer meanwhile. On a
+# reload, keepalived closes the FIFO for some milliseconds.
+WRITER_TIMEOUT, WRITER_POLL = 0.5, 0.02
+RECONNECT_DELAY = 0.3  # seconds from a move until clients reconnect: their new host must have taken over
+COMPARE_INTERVAL = 2.0  # seconds between two comparisons with the kernel
 
 
 class Follower:
-    """Does what keepalived says, until it is told to end."""
+    """Applies keepalived's decisions, until a signal ends it."""
 
-    def __init__(self, failover: Failover, directory: str) -> None:
+    def __init__(self, failover: Failover, name: str) -> None:
         self._failover = failover
-        self._directory = directory
-        self._health = f"{directory}/health"
-        self._fifo = f"{directory}/fifo"
+        self._name = name
+        self._fifo = paths.fifo(name)
         self._election = election.Election(failover.claims.linger)
         self._slots: _claims.Owners = {}
-        self._held: dict[int, str] | None = None  # what the kernel holds, as far as is known
+        self._kernel_owners: dict[int, str] | None = None  # None: unknown
         self._read, self._write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self._rest = b""
-        self._ends = self.begins_anew = False
-        self._failing: float | None = None  # since when claims cannot be set
+        self._rest = b""  # an incomplete line of the FIFO
+        self._ends = self.restarts = False
+        self._failing_since: float | None = None  # since when the claims cannot be written
         self._was_stuck = False
         self._moved = threading.Event()
-        self._state = f"{directory}/state"
-        before = self._taken_over()
-        self._election.took_over(before["held"])
-        self._slots = {int(slot): member for slot, member in before["slots"].items()}
-        # Nothing is well until it was asked.
-        self._watches = [Watch(m, failover, self._write, m.name in before["well"]) for m in failover.members]
+        saved = self._load_state()
+        self._election.restore(saved["held"])
+        self._slots = {int(slot): member for slot, member in saved["slots"].items()}
+        # A member is unhealthy until it has been checked.
+        self._checks = [
+            MemberCheck(member, failover, self._write, member.name in saved["well"], _log)
+            for member in failover.members
+        ]
 
     def follow(self) -> None:
-        """Until SIGTERM: then nothing is this host's; or SIGHUP: then all is kept for who comes next."""
+        """Run until SIGTERM, and release all slots then; or until SIGHUP, and save the state for the next process."""
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._end)
         signal.set_wakeup_fd(self._write)
         if not os.path.exists(self._fifo):
             os.mkfifo(self._fifo, 0o600)
-        with open(f"{self._directory}/{LOADED}", "w", encoding="ascii"):
-            pass  # its time says how old what this process knows may be
-        self._tell()
-        self._settle()
-        for watch in self._watches:
-            watch.start()
-        threading.Thread(target=self._tell_clients, daemon=True).start()
-        _ready()
+        with open(paths.claims_loaded(self._name), "w", encoding="ascii"):
+            pass
+        self._report_health()
+        self._apply()
+        for check in self._checks:
+            check.start()
+        threading.Thread(target=self._reconnect_clients, daemon=True).start()
+        _notify_ready()
         fifo = self._open()
-        alone, looked = float("inf"), time.monotonic()  # since when
+        alone, compared = float("inf"), time.monotonic()  # since when there is no writer; the last comparison
         while not self._ends:
             now = time.monotonic()
-            due = min(self._election.due(), alone + SILENCE, now + GLANCE if alone <= now else looked + LOOK)
+            due = min(
+                self._election.next_release(),
+                alone + WRITER_TIMEOUT,
+                now + WRITER_POLL if alone <= now else compared + COMPARE_INTERVAL,
+            )
             fds, _writable, _else = select.select([fifo, self._read], [], [], max(0.0, due - now))
             now = time.monotonic()
             if self._read in fds:
                 os.read(self._read, 4096)
-                self._tell()
-            if fifo in fds and not self._heard(fifo, now):
-                os.close(fifo)  # select would go on to say that there is nobody
+                self._report_health()
+            if fifo in fds and not self._read_fifo(fifo, now):
+                os.close(fifo)  # or select would return at once until there is a writer
                 fifo, alone = self._open(), now
-            elif alone <= now and (fifo in fds or self._heard(fifo, now)):
+            elif alone <= now and (fifo in fds or self._read_fifo(fifo, now)):
                 alone = float("inf")
-            if now >= alone + SILENCE:
-                _say("keepalived is gone")
-                self._election.forget()
+            if now >= alone + WRITER_TIMEOUT:
+                _log("keepalived has exited; all slots are released")
+                self._election.clear()
                 alone = float("inf")
-            if now >= looked + LOOK:
-                looked, self._held = now, None
-                if self._heard(fifo, now):
-                    self._election.seen([address.packed[-1] for address in placeholders(self._failover)])
-            self._settle()
-        if self.begins_anew:
-            self._hand_over()
+            if now >= compared + COMPARE_INTERVAL:
+                compared, self._kernel_owners = now, None
+                if self._read_fifo(fifo, now):
+                    self._election.compare([address.packed[-1] for address in placeholders(self._failover)])
+            self._apply()
+        if self.restarts:
+            self._save_state()
         else:
-            self._election.forget()
-            self._settle()
-            tell_clients(self._failover, self._slots)
+            self._election.clear()
+            self._apply()
+            reconnect_clients(self._failover, self._slots)
 
-    def _tell_clients(self) -> None:
-        """Whenever slots have moved, and the packets with them."""
+    def _reconnect_clients(self) -> None:
+        """Reconnect clients after each move of slots."""
         while True:
             self._moved.wait()
             self._moved.clear()
-            time.sleep(SETTLED)
-            tell_clients(self._failover, self._slots)
+            time.sleep(RECONNECT_DELAY)
+            reconnect_clients(self._failover, self._slots)
 
     def _end(self, number: int, _frame: t.Any) -> None:
         self._ends = True
-        self.begins_anew = number == signal.SIGHUP
+        self.restarts = number == signal.SIGHUP
 
-    def _hand_over(self) -> None:
-        """Keep what is known, so that a new process, with a new program maybe, changes nothing by beginning."""
-        well = [watch.member.name for watch in self._watches if watch.well]
-        known = {"held": sorted(self._election.held(time.monotonic())), "slots": self._slots, "well": well}
-        with open(self._state, "w", encoding="utf-8") as file:
-            json.dump(known, file)
+    def _save_state(self) -> None:
+        """Save slots and health, so that a restart with a new program or desired state changes no claim."""
+        healthy = [check.member.name for check in self._checks if check.healthy]
+        # The keys stay: a process of an earlier version may read or write them.
+        state = {"held": sorted(self._election.held(time.monotonic())), "slots": self._slots, "well": healthy}
+        with open(paths.saved_state(self._name), "w", encoding="utf-8") as file:
+            json.dump(state, file)
 
-    def _taken_over(self) -> dict[str, t.Any]:
-        """What the process before has kept, once."""
-        known: dict[str, t.Any] = {"held": [], "slots": {}, "well": []}
-        with contextlib.suppress(FileNotFoundError), open(self._state, encoding="utf-8") as file:
-            os.unlink(self._state)
-            known = json.load(file)
-        return known
+    def _load_state(self) -> dict[str, t.Any]:
+        """The state that the process before has saved; it is read once."""
+        state: dict[str, t.Any] = {"held": [], "slots": {}, "well": []}
+        path = paths.saved_state(self._name)
+        with contextlib.suppress(FileNotFoundError), open(path, encoding="utf-8") as file:
+            os.unlink(path)
+            state = json.load(file)
+        return state
 
     def _open(self) -> int:
         return os.open(self._fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
-    def _heard(self, fifo: int, now: float) -> bool:
-        """Take in what there is to read; False if nobody is there to write."""
+    def _read_fifo(self, fifo: int, now: float) -> bool:
+        """Process the lines in the FIFO; False if it has no writer."""
         try:
             chunk = os.read(fifo, 65536)
         except BlockingIOError:
             return True
         *lines, self._rest = (self._rest + chunk).split(b"\n") if chunk else [b""]
         for line in lines:
-            self._election.told(line.decode(errors="replace"), now)
+            self._election.read_line(line.decode(errors="replace"), now)
         return bool(chunk)
 
-    def _tell(self) -> None:
-        """Let keepalived know. It looks at the file whenever that is closed."""
-        well = not self._stuck() and any(watch.well for watch in self._watches)
-        with open(self._health, "w", encoding="ascii") as file:
-            file.write(WELL if well else UNWELL)
+    def _report_health(self) -> None:
+        """Write the file that keepalived tracks. It reads the file each time it is closed."""
+        healthy = not self._stuck() and any(check.healthy for check in self._checks)
+        with open(paths.health(self._name), "w", encoding="ascii") as file:
+            file.write(HEALTHY if healthy else UNHEALTHY)
 
     def _stuck(self) -> bool:
-        """Whether the tables have been away for longer than it takes to make them anew: others must take over."""
-        return self._failing is not None and time.monotonic() - self._failing >= LOOK
+        """Whether the tables have been missing for longer than a reload takes to recreate them."""
+        return self._failing_since is not None and time.monotonic() - self._failing_since >= COMPARE_INTERVAL
 
-    def _settle(self) -> None:
-        """Bring the kernel to what holds now."""
+    def _apply(self) -> None:
+        """Share the slots among the healthy members, and write the claims to the kernel if they differ."""
         claims = self._failover.claims
-        well = [watch.member.name for watch in self._watches if watch.well]
-        slots = _claims.shared_out(claims, self._election.held(time.monotonic()), well, self._slots)
-        wanted = _claims.elements(claims, slots)
+        healthy = [check.member.name for check in self._checks if check.healthy]
+        slots = _claims.shared_out(claims, self._election.held(time.monotonic()), healthy, self._slots)
+        owners = _claims.elements(claims, slots)
         if slots != self._slots:
-            _say(_claims.changes(self._slots, slots))
+            _log(_claims.changes(self._slots, slots))
             self._slots = slots
             self._moved.set()
         try:
-            if self._held is None:
-                self._held = held(claims)
-            if self._held != wanted:
-                nft.run(_claims.transaction(claims, wanted))
-                self._held = wanted
-            self._failing = None
-        except OSError as exc:  # the tables are being made anew, maybe: it is tried again at the next look
-            _say(f"claims could not be set: {exc}")
-            self._failing = self._failing or time.monotonic()
+            if self._kernel_owners is None:
+                self._kernel_owners = kernel_owners(claims)
+            if self._kernel_owners != owners:
+                nft.run(_claims.transaction(claims, owners))
+                self._kernel_owners = owners
+            self._failing_since = None
+        except OSError as exc:  # for example, the tables are being recreated; the next comparison tries again
+            _log(f"cannot write the claims: {exc}")
+            self._failing_since = self._failing_since or time.monotonic()
         if self._stuck() != self._was_stuck:
             self._was_stuck = self._stuck()
-            self._tell()
+            self._report_health()
 
 
-def held(claims: _claims.Claims) -> dict[int, str]:
-    """The owners that the kernel holds; of tables that differ, something that is none of both."""
+def kernel_owners(claims: _claims.Claims) -> dict[int, str]:
+    """Bucket -> owner in the kernel. If its tables differ, a value that equals no claims."""
     with _kernel.Kernel() as kernel:
         keys = [("", family, table) for family, table, _kind in claims.tables]
         listings = kernel.tables(keys, {"": View("", True)})
@@ -241,31 +206,31 @@ def held(claims: _claims.Claims) -> dict[int, str]:
     return found[0] if all(one == found[0] for one in found) else {0: "differs"}
 
 
-def tell_clients(failover: Failover, slots: _claims.Owners) -> None:
-    """Clients of this host's servers connect anew if they belong elsewhere now."""
+def reconnect_clients(failover: Failover, slots: _claims.Owners) -> None:
+    """Let clients of this host's servers reconnect if their bucket has another owner."""
     claims = failover.claims
     for member in failover.members:
-        mine = [slot for slot, owner in slots.items() if owner == member.name]
-        buckets = frozenset(_slots.buckets_of(mine, claims.slots, claims.total_nodes))
+        own = [slot for slot, owner in slots.items() if owner == member.name]
+        buckets = frozenset(_slots.buckets_of(own, claims.slots, claims.total_nodes))
         for instance, port in zip(member.instances, member.ports):
             try:
-                told = tell(f"{instance.run_dir}/management.sock", port, buckets, failover.hashing)
-            except ManagementError:  # it hangs, or is gone: they notice by themselves
+                reconnected = tell(f"{instance.run_dir}/management.sock", port, buckets, failover.hashing)
+            except ManagementError:  # it hangs or has exited; its clients reconnect after their ping-restart
                 continue
-            if told:
-                _say(f"{instance.name}: {len(told)} clients are told to connect anew")
+            if reconnected:
+                _log(f"{instance.name}: {len(reconnected)} clients of moved buckets reconnect")
 
 
 def follow(failover: Failover, name: str) -> None:
-    """Be the process that does what keepalived says of a cluster."""
-    follower = Follower(failover, f"{RUN}-{name}")
+    """Run the claims process of a cluster. After SIGHUP it executes the program again."""
+    follower = Follower(failover, name)
     follower.follow()
-    if follower.begins_anew:
+    if follower.restarts:
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def placeholders(failover: Failover) -> list[ipaddress.IPv4Address]:
-    """Those that are there: keepalived adds one when it has a slot, and takes it away; unless it is killed."""
+    """Placeholder addresses on the host: keepalived adds that of each of its slots. If it is killed, they stay."""
     with rtnetlink.Reader() as reader:
         addresses = (rtnetlink.ip(attributes.get(rtnetlink.IFA_LOCAL)) for _fixed, attributes in reader.addresses())
         found = [ipaddress.ip_address(address) for address in addresses if address]
@@ -273,26 +238,26 @@ def placeholders(failover: Failover) -> list[ipaddress.IPv4Address]:
 
 
 def release(failover: Failover, name: str) -> None:
-    """Nothing is this host's any more, whatever became of keepalived and of the process that followed it."""
+    """Remove all claims of this host and keepalived's placeholder addresses, even if both processes were killed."""
     claims = failover.claims
-    left = [step("addr_del", dev="lo", address=f"{address}/32") for address in placeholders(failover)]
+    remaining = [step("addr_del", dev="lo", address=f"{address}/32") for address in placeholders(failover)]
     with _kernel.Kernel() as kernel:
-        kernel.apply(left)
+        kernel.apply(remaining)
     with contextlib.suppress(FileNotFoundError):
-        os.unlink(f"{RUN}-{name}/state")
-    there = set(nft.list_tables())  # those that are gone hold nothing
-    tables = tuple(one for one in claims.tables if one[:2] in there)
+        os.unlink(paths.saved_state(name))
+    existing = set(nft.list_tables())
+    tables = tuple(table for table in claims.tables if table[:2] in existing)
     nft.run(_claims.transaction(_claims.Claims(tables, 1, 1, {}, {}), {}))
 
 
-def _ready() -> None:
-    """Tell systemd, if it started this: sd_notify(3)."""
+def _notify_ready() -> None:
+    """Notify systemd, if it has started this process: sd_notify(3)."""
     path = os.environ.get("NOTIFY_SOCKET", "")
     if path:
         with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)) as notify:
             notify.sendto(b"READY=1", "\0" + path[1:] if path.startswith("@") else path)
 
 
-def _say(text: str) -> None:
+def _log(text: str) -> None:
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()

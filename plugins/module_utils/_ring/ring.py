@@ -2,10 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The hosts of a cluster as one: what each of them is told must fit together, before any of them is touched. Pure.
+"""The ring: hosts that share a service address, their slots, members and buckets. Pure.
 
-The result is plain data, the same on every host. It is kept on them as /etc/clustered-openvpn/NAME.ring/ring.json, and
-the next one is made with it, so that as few slots move as can be, and hosts that are down meanwhile stay in it.
+The settings of all hosts are compared and checked here, before any host is changed. The result is plain data and equal
+on all hosts. The role saves it as /etc/clustered-openvpn/NAME.ring/ring.json. The next run starts from it, so few slots
+move and hosts that are down at that time stay in the ring.
 """
 
 from __future__ import annotations
@@ -15,54 +16,57 @@ import typing as t
 
 from .. import _params as p
 from .._cluster import cluster, hashing, health_check, lan
+from .._cluster.engines import registry
 from . import slots as _slots
+from . import vrrp
 
 Data = dict[str, t.Any]
-Wanted = t.Mapping[str, t.Mapping[str, t.Any]]
+Settings = t.Mapping[str, t.Mapping[str, t.Any]]  # host -> its settings
 
-MAX_VRID = 255  # RFC 5798, 5.2.3
-LONGEST_ADVERT = 40.95  # seconds: twelve bits of hundredths, RFC 5798, 5.2.7
-# What all hosts must be told alike: or packets would have two owners, or none.
-ALIKE = (
+# Settings that must be equal on all hosts: otherwise packets would have two owners, or none.
+COMMON = (
     *("name", "address", "ipv6_address", "clustermac", "hash_init", "total_nodes", "hashmode", "hash_as", "services"),
     *("members_max", "failover", "slots", "first_vrid", "advert_interval", "failback", "unicast"),
 )
 
 
-def ring(wanted: Wanted, previous: t.Iterable[t.Mapping[str, t.Any]] = ()) -> Data:
-    """Hosts, slots and their owners, from what the hosts are told. Raises ParameterError.
+def ring(settings: Settings, previous: t.Iterable[t.Mapping[str, t.Any]] = ()) -> Data:
+    """Lay out the ring: hosts, slots, members and buckets. Raises ParameterError.
 
-    wanted: host -> its variables: those of ALIKE; number (0: the next free one), weight, local_nodes (buckets, without
-    failover; None: as laid out), vrrp_interface, vrrp_address, check (how members are asked whether they are well),
-    members (0: the host itself), members_max, facts (what Ansible gathered of its interfaces), leaving.
-    A host that cannot be reached has no variables: {}. What was known of it before is taken, and if nothing was, it has
-    no part yet.
-    previous: the results before, as the hosts have kept them: one that was down may have an old one.
+    settings: host -> its settings: those of COMMON; number (0: the next free one), weight, local_nodes (buckets,
+    without failover; None: by weight), vrrp_interface, vrrp_address, check (health check of its members), members (0:
+    the host itself), members_max, facts (its interfaces, as Ansible gathers them), leaving (bool). The settings of an
+    unreachable host are {}. It keeps its place in the previous ring; a new host is left out until it can be reached.
+    previous: the previous results, one of each host. The one of the highest generation counts: a host that was down has
+    an older one.
     """
     before = max(previous, key=lambda one: one.get("generation", 0), default={})
     known = before.get("hosts", {})
-    told = {
-        host: {**mine, "hash_as": hashing.kind(cluster.own_hash(mine["hash_as"]))}
-        for host, mine in wanted.items()
+    reached = {
+        host: {**mine, "hash_as": hashing.canonical(registry.own_hash(mine["hash_as"]))}
+        for host, mine in settings.items()
         if mine and not mine.get("leaving")
     }
-    if not told:
-        raise p.ParameterError("hosts", sorted(wanted), "none of them is to be part of the cluster")
-    _alike(told)
-    one = next(iter(told.values()))
-    _checked(one)
-    _not_a_hosts_own(told, one)
+    if not reached:
+        raise p.ParameterError("hosts", sorted(settings), "all of them leave the cluster; keep at least one host in it")
+    _check_common(reached)
+    one = next(iter(reached.values()))
+    _check_values(one)
+    _check_address_is_shared(reached, one)
     if one["failover"]:
-        _can_elect(told)
-    hosts = _hosts({host: mine for host, mine in wanted.items() if host in told or (not mine and host in known)}, known)
+        _check_failover(reached)
+    hosts = _hosts(
+        {host: mine for host, mine in settings.items() if host in reached or (not mine and host in known)}, known
+    )
     weights = {host: facts["weight"] for host, facts in hosts.items()}
-    # Where nothing fails over, each bucket may go its own way.
+    # Without failover there are no VRRP instances, so each bucket can be a slot.
     slots = one["slots"] if one["failover"] else one["total_nodes"]
     if one["failover"] and before.get("failover") and before["slots"] != slots:
         raise p.ParameterError(
-            "slots", slots, f"the cluster was made with {before['slots']}: keep that, or remove the cluster before"
+            "slots", slots, f"the cluster has {before['slots']}; keep that number, or remove the cluster first"
         )
     first = _slots.preferred(weights, slots, before.get("preferred"))
+    ranks = [hosts_of for _slot, hosts_of in sorted(_slots.ranks(weights, first).items())]
     moves = _slots.moves(before.get("preferred", {}), first)
     return {
         "generation": before.get("generation", 0) + bool(moves or hosts != known),
@@ -70,30 +74,33 @@ def ring(wanted: Wanted, previous: t.Iterable[t.Mapping[str, t.Any]] = ()) -> Da
         "failover": one["failover"],
         "slots": slots,
         "preferred": first,
-        "ranks": [hosts_of for _slot, hosts_of in sorted(_slots.ranks(weights, first).items())],
+        "ranks": ranks,
         "members": {
-            host: _members(told[host], hosts[host]["number"]) if host in told else before["members"][host]
+            host: _members(reached[host], hosts[host]["number"]) if host in reached else before["members"][host]
             for host in hosts
         },
-        "claims": _owned(told, one, first, {host: before["claims"][host] for host in hosts if host not in told}),
+        "claims": _buckets(
+            reached, one, first, {host: before["claims"][host] for host in hosts if host not in reached}
+        ),
         "held": {host: len(mine) for host, mine in before.get("preferred", {}).items()},
         "moves": moves,
+        "vrrp": vrrp.settings(one["name"], one["first_vrid"], ranks if one["failover"] else ()),
     }
 
 
-def _alike(told: Wanted) -> None:
-    (first, one), *others = told.items()
+def _check_common(settings: Settings) -> None:
+    (first, one), *others = settings.items()
     for host, mine in others:
-        for key in ALIKE:
+        for key in COMMON:
             if mine[key] != one[key]:
                 raise p.ParameterError(
                     key,
                     mine[key],
-                    f"this is what {host} is told, {first} {one[key]!r}: all hosts of a cluster need the same",
+                    f"set on {host}, but {first} has {one[key]!r}; use the same value on all hosts of the cluster",
                 )
 
 
-def _checked(one: t.Mapping[str, t.Any]) -> None:
+def _check_values(one: t.Mapping[str, t.Any]) -> None:
     cluster.cluster_name("name", one["name"])
     for parameter, version in (("address", 4), ("ipv6_address", 6)):
         if version == 4 or one[parameter]:
@@ -104,34 +111,39 @@ def _checked(one: t.Mapping[str, t.Any]) -> None:
     slots, first = one["slots"], one["first_vrid"]
     if not one["failover"]:
         return
-    if not 1 <= slots <= MAX_VRID or total % slots:
+    if not 1 <= slots <= vrrp.MAX_VRID or total % slots:
         raise p.ParameterError(
             "slots",
             slots,
-            f"a number up to {MAX_VRID}, the identifiers of VRRP, by which total_nodes ({total}) can be divided",
+            f"use a divisor of total_nodes ({total}) up to {vrrp.MAX_VRID}, the number of VRRP identifiers",
         )
-    if not 1 <= first <= MAX_VRID + 1 - slots:
+    highest = vrrp.MAX_VRID + 1 - slots
+    if not 1 <= first <= highest:
         raise p.ParameterError(
-            "first_vrid", first, f"{slots} slots from there on go beyond {MAX_VRID}: 1 to {MAX_VRID + 1 - slots}"
+            "first_vrid", first, f"use 1 to {highest}: {slots} slots need as many identifiers up to {vrrp.MAX_VRID}"
         )
-    if not 0.01 <= one["advert_interval"] <= LONGEST_ADVERT:
-        raise p.ParameterError("advert_interval", one["advert_interval"], f"seconds from 0.01 to {LONGEST_ADVERT}")
+    if not vrrp.SHORTEST_ADVERT <= one["advert_interval"] <= vrrp.LONGEST_ADVERT:
+        raise p.ParameterError(
+            "advert_interval",
+            one["advert_interval"],
+            f"use {vrrp.SHORTEST_ADVERT} to {vrrp.LONGEST_ADVERT} seconds",
+        )
 
 
-def _not_a_hosts_own(told: Wanted, one: t.Mapping[str, t.Any]) -> None:
-    """An address that a host has for itself cannot be everybody's. Alone on its interface, it is our doing."""
+def _check_address_is_shared(settings: Settings, one: t.Mapping[str, t.Any]) -> None:
+    """Refuse a host's own address. A service address that this collection has added has a full-length prefix."""
     for parameter in ("address", "ipv6_address"):
-        for host, mine in told.items():
+        for host, mine in settings.items():
             found = lan.host_networks(mine["facts"], ()) or {}
             for own in (own for owns in found.values() for own in owns):
                 if one[parameter] and own.ip == ipaddress.ip_address(one[parameter]) and own.network.num_addresses > 1:
                     raise p.ParameterError(
-                        parameter, one[parameter], f"{host} has it for itself; choose one that no host has"
+                        parameter, one[parameter], f"it is an own address of {host}; use one that no host has"
                     )
 
 
-def _hosts(wanted: Wanted, known: t.Mapping[str, Data]) -> dict[str, Data]:
-    """Number, weight and address of each host. Numbers stay when hosts come and go."""
+def _hosts(wanted: Settings, known: t.Mapping[str, Data]) -> dict[str, Data]:
+    """Number, weight and address of each host. A host keeps its number when others join or leave."""
     result: dict[str, Data] = {}
     taken = {mine["number"] for mine in wanted.values() if mine.get("number")}
     taken |= {known[host]["number"] for host in wanted if host in known}
@@ -150,57 +162,57 @@ def _hosts(wanted: Wanted, known: t.Mapping[str, Data]) -> dict[str, Data]:
 
 
 def _members(mine: t.Mapping[str, t.Any], number: int) -> list[Data]:
-    """A host's members, as the role C(netns_cluster) wants them. Their numbers are nobody else's."""
+    """A host's members, as C(netns_cluster_members) lists them. Their numbers are unique in the ring."""
     count, most, cores = mine["members"], mine["members_max"], mine["facts"].get("processor_vcpus") or 1
     if not 0 <= count <= most:
-        raise p.ParameterError("members", count, f"0, for the host itself, up to {most} (members_max)")
+        raise p.ParameterError("members", count, f"use 0, for the host itself, to {most} (members_max)")
     if not count:
         return [{"name": mine["name"], "number": number}]
     first = (number - 1) * most + 1
     return [{"name": f"{mine['name']}{first + k}", "number": first + k, "cpus": [k % cores]} for k in range(count)]
 
 
-def _can_elect(told: Wanted) -> None:
-    for host, mine in told.items():
+def _check_failover(settings: Settings) -> None:
+    for host, mine in settings.items():
         health_check.check(mine["check"])
         if not mine["vrrp_address"]:
             raise p.ParameterError(
                 "vrrp_interface",
                 mine["vrrp_interface"],
-                f"has no IPv4 address on {host}: name the interface that has the host's own address on the LAN",
+                f"has no IPv4 address on {host}; use the interface with the host's own address on the LAN",
             )
 
 
-def _owned(
-    told: Wanted, one: t.Mapping[str, t.Any], first: _slots.Slots, away: t.Mapping[str, list[int]]
+def _buckets(
+    settings: Settings, one: t.Mapping[str, t.Any], first: _slots.Slots, unreachable: t.Mapping[str, list[int]]
 ) -> dict[str, list[int]]:
-    """Host -> the buckets that it is to own when all are well. away: those of hosts that cannot be reached."""
+    """Host -> its buckets while all hosts are healthy. unreachable: hosts that cannot be reached -> their buckets."""
     total = one["total_nodes"]
-    given = {host: mine["local_nodes"] for host, mine in told.items() if mine.get("local_nodes") is not None}
+    given = {host: mine["local_nodes"] for host, mine in settings.items() if mine.get("local_nodes") is not None}
     if not given:
         count = sum(len(slots) for slots in first.values())
         return {host: _slots.buckets_of(slots, count, total) for host, slots in first.items()}
     if one["failover"]:
         host, nodes = next(iter(given.items()))
         raise p.ParameterError(
-            "local_nodes", nodes, f"with failover, keepalived gives {host} its buckets: leave it out"
+            "local_nodes", nodes, f"remove it on {host}, or set failover to false: keepalived assigns the buckets"
         )
     owner: dict[int, str] = {}
-    given.update(away)
-    for host in (*told, *away):
+    given.update(unreachable)
+    for host in (*settings, *unreachable):
         for bucket in given.get(host, []):
             if not 1 <= bucket <= total:
                 raise p.ParameterError(
-                    "local_nodes", bucket, f"a bucket lies between 1 and {total} (total_nodes), on {host}"
+                    "local_nodes", bucket, f"{host} has a bucket that does not exist; use 1 to {total} (total_nodes)"
                 )
             if bucket in owner:
                 raise p.ParameterError(
-                    "local_nodes", bucket, f"{owner[bucket]} and {host} own it: a bucket has one owner"
+                    "local_nodes", bucket, f"{owner[bucket]} and {host} own it; a bucket has one owner"
                 )
             owner[bucket] = host
-    nobodys = sorted(set(range(1, total + 1)) - set(owner))
-    if nobodys:
+    unowned = sorted(set(range(1, total + 1)) - set(owner))
+    if unowned:
         raise p.ParameterError(
-            "local_nodes", nobodys, "no host owns these buckets, so their clients would not be served"
+            "local_nodes", unowned, "no host owns these buckets; add them to a host, or their clients are not served"
         )
-    return {host: sorted(given.get(host, [])) for host in (*told, *away)}
+    return {host: sorted(given.get(host, [])) for host in (*settings, *unreachable)}

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Slots: sets of buckets that fail over as one, and which host takes which when others are gone. Pure.
+"""Slots: sets of buckets that fail over together, and the order in which hosts take each of them over. Pure.
 
-What is in a slot never changes, so a host more or less changes only who is preferred for which.
+The buckets of a slot never change. When a host joins or leaves, only the preferred hosts of slots change.
 """
 
 from __future__ import annotations
@@ -13,35 +13,34 @@ import typing as t
 
 from .._cluster import buckets
 from .._params import ParameterError
+from .vrrp import MAX_HOSTS
 
-# VRRP's priorities go up to 254, 255 being for who has the address for good. Steps between ranks of hosts keep their
-# elections apart, as a lower priority waits longer before it takes over (RFC 5798, 6.1: Skew_Time).
-HIGHEST, STEP = 250, 8
-MAX_HOSTS = HIGHEST // STEP
-
-Slots = dict[str, list[int]]  # host -> the slots that it is preferred for
+Slots = dict[str, list[int]]  # host -> the slots that it is the preferred host of
 
 
 def buckets_of(slots: t.Iterable[int], count: int, total_nodes: int) -> list[int]:
-    """The buckets in some of C(count) slots: every C(count)th belongs to one, so each has about as many clients."""
+    """The buckets of some of C(count) slots. Each slot has every C(count)th bucket, so all serve similar shares."""
     return sorted(bucket for slot in slots for bucket in range(slot, total_nodes + 1, count))
 
 
 def preferred(weights: t.Mapping[str, int], count: int, previous: Slots | None = None) -> Slots:
-    """Host -> the slots that it is to have when all are well. As few as can be have another host than before."""
+    """Host -> its slots while all hosts are healthy. Moves as few slots from the previous hosts as possible.
+
+    weights: of the hosts. Raises ParameterError.
+    """
     if len(weights) > MAX_HOSTS:
-        raise ParameterError("hosts", len(weights), f"VRRP has priorities for {MAX_HOSTS}")
+        raise ParameterError("hosts", len(weights), f"use at most {MAX_HOSTS} hosts: VRRP has no more priorities")
     if count < len(weights):
-        raise ParameterError("slots", count, f"there must be as many as hosts at least ({len(weights)})")
+        raise ParameterError("slots", count, f"use at least {len(weights)}, the number of hosts")
     if min(weights.values()) < 0 or not any(weights.values()):
-        raise ParameterError("weight", dict(weights), "one host at least needs a weight above 0, and none one below")
+        raise ParameterError("weight", dict(weights), "use weights of 0 or more, and at least one above 0")
     return buckets.owners(weights, count, previous)
 
 
 def ranks(weights: t.Mapping[str, int], first: Slots) -> dict[int, list[str]]:
-    """Slot -> all hosts, in the order in which they are to have it.
+    """Slot -> all hosts by preference.
 
-    What one host leaves is shared out among all others by their weights, what two leave among those left, and so on.
+    The slots of a failed host are shared among all others by their weights, those of two among the rest, and so on.
     Hosts of weight 0 come last.
     """
     result: dict[int, list[str]] = {slot: [] for slots in first.values() for slot in slots}
@@ -57,18 +56,13 @@ def _rank(weights: dict[str, int], first: Slots, result: dict[int, list[str]]) -
             result[slot].append(host)
         left = {h: w for h, w in weights.items() if h != host}
         if left:
-            # Of hosts that are all drained, each is as good.
+            # Hosts that are all drained have equal shares.
             fair = left if any(left.values()) else dict.fromkeys(left, 1)
             _rank(left, buckets.shared_out(fair, slots, {}), result)
 
 
-def priority(rank: int) -> int:
-    """The VRRP priority of the host that is 0th, 1st, 2nd … in a slot's order."""
-    return HIGHEST - STEP * rank
-
-
 def moves(before: Slots, after: Slots) -> dict[str, dict[str, list[int]]]:
-    """Slots that are to have another host: from whom -> to whom -> which. "" stands for nobody."""
+    """Slots that change hosts: previous host -> next host -> slots. A host "" means none."""
     old = {slot: host for host, slots in before.items() for slot in slots}
     new = {slot: host for host, slots in after.items() for slot in slots}
     result: dict[str, dict[str, list[int]]] = {}

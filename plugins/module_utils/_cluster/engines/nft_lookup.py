@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The rules of nftables that look a packet's bucket up. Pure."""
+"""The nftables rules that look up the bucket of a packet. Pure."""
 
 from __future__ import annotations
 
@@ -10,13 +10,18 @@ import typing as t
 
 from ..._kernel.ruleset import Rule
 from ..cluster import Cluster
+from ..hashing import HASHES
 
-_ERRORS = {
+# The type of a bucket. typeof numgen: a plain 32-bit integer. typeof jhash crashes nft 1.0.6 when listed.
+BUCKET = "typeof numgen inc mod 65536"
+
+DISCOVERY = "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert }"
+ERRORS = {
     4: "icmp type { destination-unreachable, time-exceeded, parameter-problem }",
     6: "icmpv6 type { destination-unreachable, packet-too-big, time-exceeded, parameter-problem }",
 }
-# The packet that an ICMP error is about begins 8 bytes into it. It went from the service address to the client: its
-# destination address, its transport protocol, and its destination and source port, in bits from the ICMP header on.
+# An ICMP error embeds the packet that it is about, 8 bytes after its header. That packet went from the service address
+# to the client. Its destination address, transport protocol, destination and source port, in bits from the ICMP header:
 _ABOUT = {
     4: {"client": "@th,192,32", "protocol": "@th,136,8", "port": "@th,240,16", "service": "@th,224,16"},
     6: {"client": "@th,256,128", "protocol": "@th,112,8", "port": "@th,400,16", "service": "@th,384,16"},
@@ -25,12 +30,13 @@ _LAST_BIT = {"ip saddr": "@nh,127,1", _ABOUT[4]["client"]: "@th,223,1"}
 _PROTOCOLS = {"tcp": 6, "udp": 17}
 
 
-def _decided(cluster: Cluster, match: str, verdict: str, fwd: str | None = None) -> t.Iterator[Rule]:
-    """The rules that look a packet's bucket up: errors by the client that they are about, all else by its source.
+def look_up(cluster: Cluster, match: str, verdict: str, fwd: str | None = None) -> t.Iterator[Rule]:
+    """Rules that look up the bucket of packets: of an ICMP error by the client that it is about, else by the source.
 
-    C(verdict): what follows the bucket. A look-up that finds nothing does not match, hence the drops.
+    match: the packets. verdict: the text after the bucket. fwd: the interface to which the verdict forwards. A look-up
+    without a result does not match, hence the drops.
     """
-    family, errors, about = _family(cluster), _ERRORS[cluster.version], _ABOUT[cluster.version]
+    family, errors, about = cluster.family, ERRORS[cluster.version], _ABOUT[cluster.version]
     action = "ether daddr set " if verdict.startswith("map ") else ""
 
     def looked_up(condition: str, source: str, ports: tuple[str, ...], purpose: str) -> t.Iterator[Rule]:
@@ -56,35 +62,43 @@ def _decided(cluster: Cluster, match: str, verdict: str, fwd: str | None = None)
 
 
 def _as_hashed(cluster: Cluster, source: str) -> list[tuple[str, str]]:
-    """What is hashed for an address: a condition, and an expression; several rules may be needed for all addresses.
+    """How to hash an address: pairs of a condition and an expression, a rule for each.
 
-    CLUSTERIP hashes the address as a number, nftables its bytes. nft turns the bytes round for shifts only, and these
-    lose the last bit, so even and odd addresses have a rule each.
+    To hash the address as a number, its bytes must be reversed. nft does that for shifts only, which lose the last bit,
+    so even and odd addresses have a rule each.
     """
-    if cluster.hash_as != "clusterip":
+    if not HASHES[cluster.hash_as].address_as_number:
         return [("", source)]
     last_bit, even = _LAST_BIT[source], f"(({source} >> 1) << 1)"
     return [(f" {last_bit} 0", even), (f" {last_bit} 1", f"({even} | 1)")]
 
 
 def _hashed_with_ports(cluster: Cluster) -> list[str]:
-    return [] if cluster.hashmode == "sourceip" else list(_ports(cluster))
+    return [] if cluster.hashmode == "sourceip" else list(ports_of(cluster))
 
 
 def _with_destport(cluster: Cluster) -> bool:
     return cluster.hashmode == "sourceip-sourceport-destport"
 
 
-def _family(cluster: Cluster) -> str:
-    return "ip" if cluster.version == 4 else "ip6"
+def to_address(cluster: Cluster) -> str:
+    """The match of packets to the service address."""
+    return f"{cluster.family} daddr {cluster.address}"
 
 
-def _to(cluster: Cluster) -> str:
-    return f"{_family(cluster)} daddr {cluster.address}"
-
-
-def _ports(cluster: Cluster) -> dict[str, list[int]]:
+def ports_of(cluster: Cluster) -> dict[str, list[int]]:
+    """Protocol -> the ports of its services."""
     ports: dict[str, list[int]] = {}
     for service in sorted(cluster.services, key=lambda s: (s.protocol, s.port)):
         ports.setdefault(service.protocol, []).append(service.port)
     return ports
+
+
+def other_packets(cluster: Cluster) -> tuple[Rule, ...]:
+    """Accept packets at the NIC that are not for the cluster."""
+    rules = (
+        Rule("ether type { 8021q, 8021ad } accept", "another VLAN"),
+        Rule(f"{cluster.family} daddr != {cluster.address} accept", "not for the cluster"),
+    )
+    # Neighbours that check whether the address is still reachable send a unicast to the address itself.
+    return rules if cluster.version == 4 else (*rules, Rule(f"{DISCOVERY} accept", "the host itself says who has it"))

@@ -2,13 +2,13 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The engine xt_cluster: C(iptables -m cluster). A node's buckets -> steps. Pure.
+"""The engine xt_cluster: C(iptables -m cluster). Pure.
 
-Each bucket has a rule: iptables takes no node mask above 32, and prints those that it would not take.
+Each bucket has a rule, since iptables refuses node masks above 32, though it prints them.
 
-The match hashes the source of a connection tracking knows it. When the server speaks first, as it does to
-a client whose entry has expired, that is the server. So what would begin a connection from the service address is
-dropped, and no such entry is made: the client's next packet makes the right one.
+The match hashes the source of a connection as connection tracking has it. If the server speaks first, for example to a
+client whose entry has expired, that source is the server. So packets that would open a connection from the service
+address are dropped, and the client's next packet creates the right entry.
 """
 
 from __future__ import annotations
@@ -20,52 +20,54 @@ from ... import _params as p
 from ..._kernel import iptables_rules
 from ..._kernel.iptables_rules import Rule, Rules
 from ..._kernel.observed import Saved
-from ..._kernel.steps import Step
-from ..cluster import Cluster
+from ..._kernel.ruleset import Listing
+from ..cluster import Cluster, Member
 from . import iptables
+from .engine import IPTABLES_LEGACY, IPTABLES_NFT, Engine, Hashed, IptablesState, Plan
 from .iptables import FILTER, INPUT
 
-NAME = "xt_cluster"
-MAX_NODES = 32  # XT_CLUSTER_NODES_MAX
-MANGLE = "mangle"  # its INPUT comes before that of the filter, in which others may accept
+MAX_BUCKETS = 32  # XT_CLUSTER_NODES_MAX
+MANGLE = "mangle"  # its INPUT comes before that of the filter, where rules of others may accept
+_BUCKET = re.compile(r"bucket (\d+) #")  # in our own comments
 
 
-def limit(cluster: Cluster) -> p.ParameterError | None:
-    """Why it cannot do what the cluster wants, if so."""
-    if cluster.hashmode != "sourceip":
-        return p.ParameterError("hashmode", cluster.hashmode, f"{NAME} hashes addresses only: use sourceip")
-    return iptables.limit(NAME, cluster, MAX_NODES)
+class XtCluster(Engine):
+    """C(iptables -m cluster), by iptables-nft where the kernel has nftables."""
 
+    name = hash_as = "xt_cluster"
 
-def held(name: str, have: Saved) -> frozenset[int]:
-    """The buckets that the node owns, which has a chain of that name."""
-    return frozenset(int(found[1]) for found in map(_BUCKET.search, _lines(name, have)) if found)
+    def limit(self, cluster: Cluster) -> p.ParameterError | None:
+        if cluster.hashmode != "sourceip":
+            remedy = f"{self.name} hashes addresses only; use sourceip"
+            return p.ParameterError("hashmode", cluster.hashmode, remedy)
+        return iptables.limit(self.name, cluster, MAX_BUCKETS)
 
+    def tool(self, state: IptablesState) -> str:
+        return IPTABLES_NFT if "ip" in (state.families or ()) else IPTABLES_LEGACY
 
-def plan(
-    cluster: Cluster, netns: str, interface: str, tool: str, buckets: t.AbstractSet[int], have: Saved
-) -> tuple[list[Step], list[Step]]:
-    """Steps to own these buckets, and those that let others go. A kept bucket has its rule all the time."""
-    before = held(cluster.table, have)
-    first, last = (_rules(cluster, interface, some) for some in (buckets | before, buckets))
-    lines = have.lines.get(tool, ())
-    steps = iptables.restore(netns, tool, iptables_rules.plan(first, lines))
-    return steps, iptables.restore(netns, tool, iptables_rules.plan(last, iptables_rules.printed(first)))
+    def hash_in(self, table: str, listing: Listing, saved: Saved) -> Hashed | None:
+        for line in _hashing(table, saved):
+            total, seed = (iptables_rules.option(line, f"--cluster-{name}") for name in ("total-nodes", "hash-seed"))
+            address = (iptables_rules.option(line, "-d") or "").partition("/")[0]
+            return {
+                "address": address,
+                "total_nodes": int(total or 0),
+                "hash_init": int(seed or "0", 16),
+                "hash_as": self.hash_as,
+            }
+        return None
 
+    def buckets_in(self, table: str, listing: Listing, saved: Saved) -> set[int]:
+        return {int(found[1]) for found in map(_BUCKET.search, _hashing(table, saved)) if found}
 
-def hash_in(name: str, have: Saved) -> dict[str, t.Any] | None:
-    """What the kernel hashes with, by the rules of the chain of that name; None without any bucket."""
-    for line in _lines(name, have):
-        total, seed = (
-            iptables_rules.option(line, "--cluster-total-nodes"),
-            iptables_rules.option(line, "--cluster-hash-seed"),
-        )
-        address = (iptables_rules.option(line, "-d") or "").partition("/")[0]
-        return {"address": address, "total_nodes": int(total or 0), "hash_init": int(seed or "0", 16), "hash_as": NAME}
-    return None
-
-
-_BUCKET = re.compile(r"bucket (\d+) #")  # of our own comments
+    def plan(self, cluster: Cluster, member: Member, buckets: t.AbstractSet[int], state: IptablesState) -> Plan:
+        netns, tool, saved = member.netns, self.tool(state), state.of(member.netns)
+        before = self.buckets_in(cluster.table, None, saved)
+        # The rule of a bucket that stays is present all the time.
+        both, after = (_rules(cluster, member.interface, some) for some in (buckets | before, buckets))
+        accepts = iptables_rules.plan(both, saved.lines.get(tool, ()))
+        releases = iptables_rules.plan(after, iptables_rules.printed(both))
+        return iptables.restore(netns, tool, accepts), iptables.restore(netns, tool, releases)
 
 
 def _rules(cluster: Cluster, interface: str, buckets: t.AbstractSet[int]) -> Rules:
@@ -83,5 +85,7 @@ def _rules(cluster: Cluster, interface: str, buckets: t.AbstractSet[int]) -> Rul
     return Rules(cluster.table, own, first)
 
 
-def _lines(name: str, have: Saved) -> list[str]:
-    return [line for lines in have.lines.values() for line in iptables_rules.ours(name, lines).get((MANGLE, name), [])]
+def _hashing(table: str, saved: Saved) -> list[str]:
+    """The rules of our chain in the mangle table."""
+    all_lines = saved.lines.values()
+    return [line for lines in all_lines for line in iptables_rules.ours(table, lines).get((MANGLE, table), [])]

@@ -2,58 +2,60 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""C(uplink: local): the host itself is the node, and what it runs serves the address. Observed state -> steps. Pure.
+"""C(uplink: local): the host itself is the only member, and has the service address. Observed state -> steps. Pure.
 
-The kernel answers ARP for an address of the loopback by itself, and takes none as the source of the host's own
-connections: so their answers do not come to an address whose packets other hosts may take. Neighbour discovery wants
-the address on the NIC, where it is kept from being a source by being deprecated.
+IPv4: the kernel answers ARP for an address of the loopback, and does not use it as the source of the host's own
+connections, whose answers might be delivered to other hosts. IPv6: neighbour discovery requires the address on the NIC,
+where it is deprecated, and so not used as a source either.
 """
 
 from __future__ import annotations
 
 from ... import _params as p
-from ..._kernel.observed import Link, View
+from ..._kernel.observed import View
 from ..._kernel.steps import Step, step
 from ..._topology.sysctls import plan_sysctls
 from ..cluster import Cluster
-from . import common
+from .uplink import Uplink, ipv6_forwarding, link_of
 
 
-def arp_ignore(interface: str) -> list[str]:
-    """The sysctls that say which addresses ARP is answered for there; the greater one counts."""
-    return [f"net/ipv4/conf/{name}/arp_ignore" for name in ("all", interface)]
+class Local(Uplink):
+    """The address on the host."""
+
+    name = "local"
+    host_is_member, members_on_lan = True, False
+    family, families = "netdev", frozenset()
+
+    def host_sysctls(self, cluster: Cluster) -> dict[str, str]:
+        return ipv6_forwarding(cluster)
+
+    def checked_sysctls(self, cluster: Cluster) -> list[str]:
+        # Of the two arp_ignore values, the greater one applies.
+        return [f"net/ipv4/conf/{name}/arp_ignore" for name in ("all", cluster.interface)]
+
+    def refuse(self, cluster: Cluster, view: View) -> None:
+        if cluster.version == 4:
+            for key in self.checked_sysctls(cluster):
+                if (value := view.sysctls.get(key, "0")) != "0":
+                    remedy = f"{key} is {value}, so the kernel does not answer ARP for loopback addresses; set it to 0"
+                    raise p.ParameterError("interface", cluster.interface, remedy)
+
+    def plan_host(self, cluster: Cluster, view: View) -> list[Step]:
+        steps = plan_sysctls("", self.host_sysctls(cluster), view)
+        if not _is_present(cluster, view):
+            op = "addr_add" if cluster.version == 4 else "addr_add_shared"
+            steps.append(step(op, dev=_device(cluster), address=cluster.host_address))
+        return steps
+
+    def plan_no_host(self, cluster: Cluster, view: View) -> list[Step]:
+        if not _is_present(cluster, view):
+            return []
+        return [step("addr_del", dev=_device(cluster), address=cluster.host_address)]
 
 
-def refuse(cluster: Cluster, view: View) -> None:
-    """What cannot work on this host; raises ParameterError."""
-    if cluster.version == 4:
-        for key in arp_ignore(cluster.interface):
-            if view.sysctls.get(key, "0") != "0":
-                remedy = (
-                    f"{key} is {view.sysctls[key]}, so ARP is not answered for an address of the loopback: set it to 0"
-                )
-                raise p.ParameterError("interface", cluster.interface, remedy)
-
-
-def plan_host(cluster: Cluster, view: View) -> list[Step]:
-    """The address, from which on the world sends packets here."""
-    steps = plan_sysctls("", common.host_sysctls(cluster), view)
-    return steps + ([] if _there(cluster, view) else [_address("add", cluster)])
-
-
-def plan_no_host(cluster: Cluster, view: View) -> list[Step]:
-    """The same, taken back."""
-    return [_address("del", cluster)] if _there(cluster, view) else []
-
-
-def _there(cluster: Cluster, view: View) -> bool:
-    return cluster.host_address in view.links.get(_device(cluster), Link("", None)).addresses
+def _is_present(cluster: Cluster, view: View) -> bool:
+    return cluster.host_address in link_of(view, _device(cluster)).addresses
 
 
 def _device(cluster: Cluster) -> str:
     return "lo" if cluster.version == 4 else cluster.interface
-
-
-def _address(verb: str, cluster: Cluster) -> Step:
-    op = f"addr_{verb}" if cluster.version == 4 or verb == "del" else "addr_add_shared"
-    return step(op, dev=_device(cluster), address=cluster.host_address)

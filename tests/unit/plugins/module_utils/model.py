@@ -15,7 +15,8 @@ import re
 import typing as t
 from dataclasses import replace
 
-from ansible_collections.clustered.openvpn.plugins.module_utils._cluster.cluster import Cluster, cluster_from
+from ansible_collections.clustered.openvpn.plugins.module_utils._cluster.cluster import Cluster
+from ansible_collections.clustered.openvpn.plugins.module_utils._cluster.parameters import cluster_from
 from ansible_collections.clustered.openvpn.plugins.module_utils._kernel.observed import RTPROT_STATIC, Link, Route, View
 from ansible_collections.clustered.openvpn.plugins.module_utils._kernel.steps import Step
 

@@ -21,7 +21,7 @@ def held(owners):
 
 
 def lost(before, after):
-    """Buckets that have another owner now, of those that had one who is still there."""
+    """The number of buckets that left an owner which still exists."""
     return sum(len(set(before[m]) - set(after[m])) for m in before if m in after)
 
 
@@ -50,14 +50,14 @@ def test_nothing_moves_when_nothing_changes(weights, total):
 
 @given(WEIGHTS, WEIGHTS, TOTAL)
 def test_a_change_moves_no_more_than_it_must(before, after, total):
-    """Members come, go, and change their weights: who gives any away ends with just its share, who takes gives none."""
+    """Members join, leave, change weights. One that gives away keeps exactly its share, one that gains loses none."""
     previous = _buckets.owners(before, total)
     owners = _buckets.owners(after, total, previous)
     count = held(owners)
     kept = held(previous)
     for member in after:
         assert len(set(owners[member]) & set(previous.get(member, ()))) == min(count[member], kept.get(member, 0))
-    # The ideal: what every member lacks. The whole of what moved is not more.
+    # The minimum is the sum of what the members lack.
     moved = sum(len(set(owners[m]) - set(previous.get(m, ()))) for m in after)
     assert moved == sum(max(0, count[m] - kept.get(m, 0)) for m in after)
 
@@ -94,7 +94,7 @@ def test_growing_from_nothing_by_ones_moves_shares_of_256_buckets():
         ({"a": 3, "b": 1}, None, {"a": [1, 2, 3], "b": [4]}),
         ({"a": 1, "b": 0}, {"a": [1, 2], "b": [3, 4]}, {"a": [1, 2, 3, 4], "b": []}),
         ({"a": 1, "b": 1}, {"a": [2, 4], "gone": [1, 3]}, {"a": [2, 4], "b": [1, 3]}),
-        # Buckets that are not there, and a bucket claimed twice: the first owner has it.
+        # Buckets out of range are ignored; a bucket that is claimed twice stays with the first owner.
         ({"a": 1, "b": 1}, {"a": [1, 7], "b": [1, 2, 0]}, {"a": [1, 3], "b": [2, 4]}),
         ({"a": 1, "b": 1, "c": 1}, {"a": [7, 8], "b": [1, 2], "c": [3]}, {"a": [4], "b": [1, 2], "c": [3]}),
         ({"a": 1, "b": 1}, {"a": [4]}, {"a": [1, 4], "b": [2, 3]}),
@@ -110,8 +110,8 @@ def test_owners_of_four_buckets(weights, previous, expected):
     [
         ({}, 4, "members: {}: at least one member needs a weight above 0"),
         ({"a": 0}, 4, "members: {'a': 0}: at least one member needs a weight above 0"),
-        ({"a": 1, "b": -2}, 4, "members[b].weight: -2: a weight is 0 or more"),
-        ({"a": 1, "b": 1, "c": 0}, 1, "total_nodes: 1: there must be as many buckets as members at least (2)"),
+        ({"a": 1, "b": -2}, 4, "members[b].weight: -2: a weight is 0 or more; 0 drains"),
+        ({"a": 1, "b": 1, "c": 0}, 1, "total_nodes: 1: fewer buckets than members; use at least 2"),
     ],
 )
 def test_refused(weights, total, message):

@@ -8,7 +8,7 @@ import pytest
 
 from ansible_collections.clustered.openvpn.plugins.module_utils._cluster import claim
 from ansible_collections.clustered.openvpn.plugins.module_utils._cluster.engines import nft_listing
-from ansible_collections.clustered.openvpn.plugins.module_utils._cluster.uplinks import common
+from ansible_collections.clustered.openvpn.plugins.module_utils._cluster.uplinks.registry import uplink_of
 from ansible_collections.clustered.openvpn.plugins.module_utils._kernel.steps import step
 from ansible_collections.clustered.openvpn.tests.unit.plugins.module_utils.model import MACS, Model, a_cluster
 
@@ -25,12 +25,12 @@ def host():
     model.add("", "nic", up=True)
     model.add("", "br-vpn", "bridge", up=True)
     for cluster in (a_cluster(), a_cluster(address="2001:db8::10")):
-        model.apply(step("sysctl", key=key, value="7") for key in common.host_sysctls(cluster))
+        model.apply(step("sysctl", key=key, value="7") for key in uplink_of(cluster).host_sysctls(cluster))
     return model
 
 
 def converge(model, cluster, present=True, elsewhere=None):
-    """The steps, once they are taken; after them there are none left."""
+    """Apply the planned steps, and check that none are left; returns them."""
     steps = claim.plan(cluster, present, model.views, model.listings, elsewhere)
     model.apply(steps)
     assert [s.text for s in claim.plan(cluster, present, model.views, model.listings, elsewhere)] == []
@@ -41,10 +41,10 @@ def test_the_hosts_sysctls_are_remembered_and_are_again_what_they_were():
     model = host()
     before = dict(model.views[""].sysctls)
     forwarding, nic = "net/ipv4/conf/br-vpn/forwarding", "net/ipv4/conf/nic/forwarding"
-    model.apply([step("sysctl", key=nic, value="1")])  # somebody wants it, too
+    model.apply([step("sysctl", key=nic, value="1")])  # another program has set it
     converge(model, a_cluster())
     assert model.views[""].sysctls[forwarding] == "1"
-    assert nft_listing.before_in(model.listings["", "netdev", TABLE])[forwarding] == "7"
+    assert nft_listing.sysctls_in(model.listings["", "netdev", TABLE])[forwarding] == "7"
     converge(model, a_cluster(state="absent"), present=False)
     assert dict(model.views[""].sysctls) == {**before, nic: "1"}
 
@@ -53,9 +53,9 @@ def test_the_last_cluster_of_a_host_takes_its_sysctls_back():
     model, second = host(), {"name": "two", "address": "192.0.2.20"}
     before = dict(model.views[""].sysctls)
     converge(model, a_cluster())
-    first = nft_listing.before_in(model.listings["", "netdev", TABLE])
+    first = nft_listing.sysctls_in(model.listings["", "netdev", TABLE])
     converge(model, a_cluster(**second), elsewhere=first)
-    held = nft_listing.before_in(model.listings["", "netdev", "clustered_openvpn_two"])
+    held = nft_listing.sysctls_in(model.listings["", "netdev", "clustered_openvpn_two"])
     assert held == first
     changed = dict(model.views[""].sysctls)
     converge(model, a_cluster(state="absent"), present=False, elsewhere=held)
@@ -65,7 +65,7 @@ def test_the_last_cluster_of_a_host_takes_its_sysctls_back():
 
 
 def owners(model):
-    held = nft_listing.held_on_host(model.listings["", "netdev", TABLE])
+    held = nft_listing.owners_on_host(model.listings["", "netdev", TABLE])
     return {bucket: mac for mac, buckets in held.items() for bucket in buckets}
 
 
@@ -188,6 +188,6 @@ def test_the_distribution_can_be_changed_and_removed(before, after):
     fresh = host()
     converge(fresh, cluster)
     assert model.listings == fresh.listings
-    assert claim.held_now(cluster, model.listings) == {A: {1, 2}, B: {3, 4}}
+    assert claim.owners_of(cluster, model.listings) == {A: {1, 2}, B: {3, 4}}
     converge(model, a_cluster(state="absent", distribution=after), present=False)
     assert model.listings == {}

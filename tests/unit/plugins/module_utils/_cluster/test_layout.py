@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.clustered.openvpn.plugins.module_utils._cluster import members as _members
-from ansible_collections.clustered.openvpn.plugins.module_utils._cluster.cluster import cluster_from
+from ansible_collections.clustered.openvpn.plugins.module_utils._cluster.parameters import cluster_from
 from ansible_collections.clustered.openvpn.plugins.module_utils._params import ParameterError
 from ansible_collections.clustered.openvpn.plugins.module_utils._topology.bridges import bridges_from
 from ansible_collections.clustered.openvpn.plugins.module_utils._topology.namespaces import namespaces_from
@@ -71,7 +71,7 @@ def test_every_module_takes_its_part(some, instances, six):
     others = {"name": "vpn", "distribution": "steer", "hashmode": "sourceip", "claims": "exact", "state": "present"}
     for address in result["addresses"]:
         cluster = cluster_from({**result["cluster"], "nodes": result["nodes"], **others, **address})
-        assert sum(len(node.local_nodes) for node in cluster.nodes) == 256
+        assert sum(len(member.buckets) for member in cluster.members) == 256
 
 
 def test_a_layout_in_full():
@@ -210,7 +210,7 @@ def test_macs_are_stable_unicast_and_differ_by_cluster_and_member():
         ({"members": members(1, 1)}, "members.name: 'vpn1': named twice"),
         ({"members": [{"name": "a1"}, {"name": "b1"}]}, "members.number: 1: named twice"),
         ({"members": members(1, vpn1=-1)}, "members: {'vpn1': -1}: at least one member"),
-        ({"members": members(1, 2), "total_nodes": 1}, "total_nodes: 1: there must be as many buckets"),
+        ({"members": members(1, 2), "total_nodes": 1}, "total_nodes: 1: fewer buckets than members"),
         ({"total_nodes": 65537}, "total_nodes: 65537: "),
         ({"hash_init": 2**32}, "hash_init: 4294967296: "),
         ({"size": -1}, "size: -1: a number of members"),
@@ -241,14 +241,17 @@ def test_macs_are_stable_unicast_and_differ_by_cluster_and_member():
             {"instances": [UDP_IPV6, {**TCP, "pool_ipv6": "fd12:3456:789a:80::/57"}]},
             "instances[tcp].pool_ipv6: 'fd12:3456:789a:80::/57': overlaps instances[udp].pool_ipv6",
         ),
-        ({"engine": "clusterip"}, "total_nodes: 256: clusterip knows 16 at most: use nftables"),
+        ({"engine": "clusterip"}, "total_nodes: 256: clusterip supports 16 at most; use fewer, or engine=nftables"),
         (
             {"engine": "clusterip", "total_nodes": 16},
-            "distribution: 'steer': with clusterip each node decides by itself",
+            "distribution: 'steer': with clusterip each member decides by itself",
         ),
-        ({"engine": "xt_cluster", "failover": FAILOVER}, "engine: 'xt_cluster': where keepalived decides"),
+        (
+            {"engine": "xt_cluster", "failover": FAILOVER},
+            "engine: 'xt_cluster': with failover, keepalived assigns buckets to hosts",
+        ),
         ({"failover": {**FAILOVER, "command": "true"}}, "check_command: 'true': give a list"),
-        ({"hash_as": "clusterip", "ipv6_address": "2001:db8::10"}, "hash_as: 'clusterip': knows IPv4 only"),
+        ({"hash_as": "clusterip", "ipv6_address": "2001:db8::10"}, "hash_as: 'clusterip': hashes IPv4 addresses only"),
     ],
 )
 def test_refused_with_parameter_value_and_remedy(changes, message):

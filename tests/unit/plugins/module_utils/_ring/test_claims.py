@@ -22,7 +22,7 @@ LOCAL = claims.Claims((("netdev", "clustered_openvpn_web", "set owned"),), 4, 8,
 def election(*lines, at=0.0, linger=0.1):
     made = _election.Election(linger)
     for line in lines:
-        made.told(line, at)
+        made.read_line(line, at)
     return made
 
 
@@ -33,17 +33,17 @@ def test_a_slot_is_held_while_keepalived_says_so():
 
 def test_what_another_host_takes_is_accepted_for_a_moment_more():
     made = election('INSTANCE "vpn-3" MASTER 250')
-    made.told('INSTANCE "vpn-3" BACKUP 250', 5.0)
-    assert made.due() == pytest.approx(5.1)
-    made.told('INSTANCE "vpn-3" BACKUP 250', 5.05)
+    made.read_line('INSTANCE "vpn-3" BACKUP 250', 5.0)
+    assert made.next_release() == pytest.approx(5.1)
+    made.read_line('INSTANCE "vpn-3" BACKUP 250', 5.05)
     assert made.held(5.09) == {3}
     assert made.held(5.11) == set()
-    assert made.due() == float("inf"), "nothing to wait for"
+    assert made.next_release() == float("inf"), "nothing to wait for"
 
 
 def test_a_host_that_is_not_well_lets_go_at_once():
     made = election('INSTANCE "vpn-3" MASTER 250')
-    made.told('INSTANCE "vpn-3" FAULT 250', 5.0)
+    made.read_line('INSTANCE "vpn-3" FAULT 250', 5.0)
     assert made.held(5.0) == set()
 
 
@@ -62,17 +62,17 @@ def test_a_message_about_lower_priorities_does_not_give_a_slot():
 
 def test_nobody_at_the_other_end_means_nothing_is_held():
     made = election('INSTANCE "vpn-3" MASTER 250')
-    made.forget()
+    made.clear()
     assert made.held(0.0) == set()
 
 
 def test_addresses_are_believed_the_second_time():
     made = election('INSTANCE "vpn-3" MASTER 250')
-    made.seen({2})
+    made.compare({2})
     assert made.held(0.0) == {3}
-    made.seen({2})
+    made.compare({2})
     assert made.held(0.0) == {2}
-    made.seen({2})
+    made.compare({2})
     assert made.held(0.0) == {2}
 
 

@@ -12,7 +12,8 @@ from ansible_collections.clustered.openvpn.plugins.module_utils._ring.ring impor
 CHECK = {"command": [], "interval": 0.5, "timeout": 0.8, "fall": 2, "rise": 2}
 
 
-def told(host, **changes):
+def settings(host, **changes):
+    """The settings of one host, as the role passes them."""
     return {
         "name": "vpn",
         "address": "192.0.2.10",
@@ -48,7 +49,7 @@ def told(host, **changes):
 
 
 def three(**changes):
-    return {f"h{n}": told(n, **changes) for n in (1, 2, 3)}
+    return {f"h{n}": settings(n, **changes) for n in (1, 2, 3)}
 
 
 def test_three_hosts():
@@ -82,21 +83,21 @@ def test_a_host_that_was_never_seen_has_no_part_yet():
 
 def test_the_newest_knowledge_counts():
     old = ring(three())
-    new = ring({**three(), "h4": told(4)}, [old])
+    new = ring({**three(), "h4": settings(4)}, [old])
     assert new["generation"] == 2
-    again = ring({**three(), "h4": told(4)}, [old, new, old])
+    again = ring({**three(), "h4": settings(4)}, [old, new, old])
     assert again["moves"] == {}
 
 
 def test_numbers_stay_when_hosts_come_and_go():
     before = ring(three())
     without = {host: mine for host, mine in three().items() if host != "h1"}
-    after = ring({"h0": told(9), **without}, [before])
+    after = ring({"h0": settings(9), **without}, [before])
     assert {host: facts["number"] for host, facts in after["hosts"].items()} == {"h0": 1, "h2": 2, "h3": 3}
 
 
 def test_a_host_that_leaves_has_no_slots():
-    after = ring({**three(), "h2": told(2, leaving=True)}, [ring(three())])
+    after = ring({**three(), "h2": settings(2, leaving=True)}, [ring(three())])
     assert set(after["hosts"]) == {"h1", "h3"}
 
 
@@ -109,14 +110,14 @@ def test_members_have_numbers_of_their_own():
 
 
 def test_engines_that_hash_alike_are_alike():
-    hosts = {**three(), "h2": told(2, hash_as="xt_cluster")}
+    hosts = {**three(), "h2": settings(2, hash_as="xt_cluster")}
     assert ring(hosts) == ring(three())
 
 
 def test_buckets_of_a_host_that_is_down_are_its_own_still():
     hosts = {
-        "h1": told(1, failover=False, slots=1, total_nodes=4, local_nodes=[1, 3], vrrp_address=""),
-        "h2": told(2, failover=False, slots=1, total_nodes=4, local_nodes=[2, 4], vrrp_address=""),
+        "h1": settings(1, failover=False, slots=1, total_nodes=4, local_nodes=[1, 3], vrrp_address=""),
+        "h2": settings(2, failover=False, slots=1, total_nodes=4, local_nodes=[2, 4], vrrp_address=""),
     }
     before = ring(hosts)
     assert ring({**hosts, "h2": {}}, [before])["claims"] == before["claims"]
@@ -124,15 +125,15 @@ def test_buckets_of_a_host_that_is_down_are_its_own_still():
 
 def test_slots_stay_as_many_as_they_are():
     before = ring(three())
-    with pytest.raises(ParameterError, match=r"^slots: 32: the cluster was made with 64"):
+    with pytest.raises(ParameterError, match=r"^slots: 32: the cluster has 64; keep that number"):
         ring(three(slots=32), [before])
     assert ring(three(failover=False), [before])["slots"] == 256
 
 
 def test_buckets_can_be_said_without_failover():
     hosts = {
-        "h1": told(1, failover=False, slots=1, total_nodes=4, local_nodes=[1, 3]),
-        "h2": told(2, failover=False, slots=1, total_nodes=4, local_nodes=[2, 4]),
+        "h1": settings(1, failover=False, slots=1, total_nodes=4, local_nodes=[1, 3]),
+        "h2": settings(2, failover=False, slots=1, total_nodes=4, local_nodes=[2, 4]),
     }
     assert ring(hosts)["claims"] == {"h1": [1, 3], "h2": [2, 4]}
 
@@ -140,14 +141,14 @@ def test_buckets_can_be_said_without_failover():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"hash_init": 7}, r"hash_init: 7: this is what h2 is told, h1 0: all hosts"),
-        ({"total_nodes": 128}, r"total_nodes: 128: this is what h2 is told"),
-        ({"clustermac": "03:00:00:00:00:01"}, r"clustermac: '03:00:00:00:00:01': this is what h2"),
-        ({"address": "192.0.2.11"}, r"address: '192.0.2.11': this is what h2"),
+        ({"hash_init": 7}, r"hash_init: 7: set on h2, but h1 has 0; use the same value on all hosts"),
+        ({"total_nodes": 128}, r"total_nodes: 128: set on h2, but h1 has 256"),
+        ({"clustermac": "03:00:00:00:00:01"}, r"clustermac: '03:00:00:00:00:01': set on h2"),
+        ({"address": "192.0.2.11"}, r"address: '192.0.2.11': set on h2"),
         ({"vrrp_address": "192.0.2.1"}, r"vrrp_address: '192.0.2.1': named twice"),
-        ({"members": 17}, r"members: 17: 0, for the host itself, up to 16"),
-        ({"local_nodes": [1]}, r"local_nodes: \[1\]: with failover"),
-        ({"hash_as": "clusterip"}, r"hash_as: 'clusterip': this is what h2 is told, h1 'nftables'"),
+        ({"members": 17}, r"members: 17: use 0, for the host itself, to 16"),
+        ({"local_nodes": [1]}, r"local_nodes: \[1\]: remove it on h2, or set failover to false"),
+        ({"hash_as": "clusterip"}, r"hash_as: 'clusterip': set on h2, but h1 has 'nftables'"),
         ({"vrrp_address": ""}, r"vrrp_interface: 'eth0': has no IPv4 address on h2"),
         ({"check": {**CHECK, "command": "nc -z"}}, r"check_command: 'nc -z': give a list"),
         ({"check": {**CHECK, "command": ["nc", 80]}}, r"check_command: \['nc', 80\]: give a list"),
@@ -157,28 +158,39 @@ def test_buckets_can_be_said_without_failover():
 )
 def test_one_host_is_told_something_else(changes, message):
     with pytest.raises(ParameterError, match=f"^{message}"):
-        ring({**three(), "h2": told(2, **changes)})
+        ring({**three(), "h2": settings(2, **changes)})
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"address": "192.0.2.3"}, r"address: '192.0.2.3': h3 has it for itself"),
+        ({"address": "192.0.2.3"}, r"address: '192.0.2.3': it is an own address of h3"),
         ({"address": "nonsense"}, r"address: 'nonsense': write an address"),
         ({"clustermac": "02:00:00:00:00:01"}, r"clustermac: '02:00:00:00:00:01': a multicast"),
-        ({"slots": 256}, r"slots: 256: a number up to 255"),
-        ({"slots": 60}, r"slots: 60: a number up to 255.* by which total_nodes \(256\)"),
-        ({"first_vrid": 200}, r"first_vrid: 200: 64 slots from there on go beyond 255: 1 to 192"),
-        ({"advert_interval": 41}, r"advert_interval: 41: seconds from"),
-        ({"weight": 0}, r"weight: .*: one host at least"),
+        ({"slots": 256}, r"slots: 256: use a divisor of total_nodes \(256\) up to 255"),
+        ({"slots": 60}, r"slots: 60: use a divisor of total_nodes \(256\) up to 255"),
+        ({"first_vrid": 200}, r"first_vrid: 200: use 1 to 192: 64 slots need as many identifiers up to 255"),
+        ({"advert_interval": 41}, r"advert_interval: 41: use 0.01 to 40.95 seconds"),
+        ({"weight": 0}, r"weight: .*: use weights of 0 or more"),
         ({"number": 1}, r"number: 1: named twice"),
-        ({"leaving": True}, r"hosts: .*: none of them"),
+        ({"leaving": True}, r"hosts: .*: all of them leave the cluster"),
         ({"failover": False, "local_nodes": [1]}, r"local_nodes: 1: h1 and h2 own it"),
     ],
 )
-def test_what_no_host_can_be_told(changes, message):
+def test_what_no_host_can_be_settings(changes, message):
     with pytest.raises(ParameterError, match=f"^{message}"):
         ring(three(**changes))
+
+
+def test_the_result_has_the_vrrp_instances_of_all_slots():
+    made = ring(three(first_vrid=101))
+    instances = made["vrrp"]["instances"]
+    assert [one["vrid"] for one in instances] == list(range(101, 165))
+    for one, hosts in zip(instances, made["ranks"]):
+        assert list(one["priorities"].items()) == list(zip(hosts, (250, 242, 234)))
+    assert instances[0]["name"] == "vpn-1"
+    assert instances[63]["address"] == "127.64.101.64"
+    assert ring(three(failover=False))["vrrp"]["instances"] == []
 
 
 def test_buckets_of_nobody():

@@ -64,7 +64,3 @@ def test_moves_say_from_whom_to_whom():
 def test_weights_that_cannot_be(weights):
     with pytest.raises(ParameterError, match=r"^(weight|hosts): "):
         _slots.preferred(weights, 64)
-
-
-def test_priorities_are_vrrps():
-    assert [_slots.priority(rank) for rank in (0, 1, _slots.MAX_HOSTS - 1)] == [250, 242, 10]

@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.clustered.openvpn.plugins.module_utils._cluster.engines import nft_listing, nftables
+from ansible_collections.clustered.openvpn.plugins.module_utils._cluster.cluster import claimed
+from ansible_collections.clustered.openvpn.plugins.module_utils._cluster.engines import nft_host, nft_listing
+from ansible_collections.clustered.openvpn.plugins.module_utils._cluster.engines.nftables import Nftables
 from ansible_collections.clustered.openvpn.plugins.module_utils._params import ParameterError
 from ansible_collections.clustered.openvpn.tests.unit.plugins.module_utils.model import MACS, a_cluster
 
@@ -18,7 +20,7 @@ def rules(table, chain):
 
 
 def steer(**changes):
-    return nftables.host_tables(a_cluster(**changes), {})[0]
+    return nft_host.host_tables(a_cluster(**changes), {})[0]
 
 
 @pytest.mark.parametrize(
@@ -33,13 +35,13 @@ def steer(**changes):
 )
 def test_claims(claims, held, expected):
     cluster = a_cluster(claims=claims)
-    assert nftables.claimed(cluster, held) == expected
+    assert claimed(cluster, held) == expected
     owner = {bucket: mac for mac, buckets in expected.items() for bucket in buckets}
-    assert nftables.host_tables(cluster, held)[0].elements == {"owner": owner}
+    assert nft_host.host_tables(cluster, held)[0].elements == {"owner": owner}
     flood = a_cluster(claims=claims, distribution="flood")
-    for node in flood.nodes:
-        claim = nftables.member_tables(flood, node, held)[1]
-        assert claim.elements == {"owned": dict.fromkeys(expected.get(node.mac, ()), "")}
+    for member in flood.members:
+        claim = Nftables().member_tables(flood, member, held)[1]
+        assert claim.elements == {"owned": dict.fromkeys(expected.get(member.mac, ()), "")}
 
 
 @pytest.mark.parametrize("chain", ["uplink", "host"])
@@ -59,7 +61,7 @@ def test_steering_hashes_the_embedded_client_of_an_icmp_error_first(chain):
 @pytest.mark.parametrize("distribution", ["steer", "flood"])
 def test_hashed_as_clusterip_does_even_and_odd_addresses_have_a_rule_each(distribution):
     cluster = a_cluster(hash_as="clusterip", distribution=distribution)
-    tables = [*nftables.host_tables(cluster, {}), *nftables.member_tables(cluster, cluster.nodes[0], {})]
+    tables = [*nft_host.host_tables(cluster, {}), *Nftables().member_tables(cluster, cluster.members[0], {})]
     texts = [rule.text for table in tables for chain in table.chains.values() for rule in chain.rules]
     hashed = [text.replace("ether daddr set ", "") for text in texts if "jhash ((ip" in text or "jhash (((ip" in text]
     assert {text[text.index("@nh") : text.index(" mod ")] for text in hashed} == {
@@ -91,7 +93,7 @@ def test_the_hosts_rules_are_on_its_two_interfaces():
 
 
 def test_replies_are_not_tracked_on_the_host():
-    untracked = nftables.host_tables(a_cluster(), {})[1]
+    untracked = nft_host.host_tables(a_cluster(), {})[1]
     assert rules(untracked, "prerouting") == ["ip saddr 192.0.2.10 fib daddr type != local notrack"]
 
 
@@ -108,7 +110,7 @@ def test_replies_are_not_tracked_on_the_host():
 )
 def test_a_member_accepts_its_services_and_drops_the_rest(services, accepted):
     cluster = a_cluster(services=[{"protocol": protocol, "port": port} for protocol, port in services])
-    texts = rules(nftables.member_tables(cluster, cluster.nodes[0], {})[0], "service")
+    texts = rules(Nftables().member_tables(cluster, cluster.members[0], {})[0], "service")
     assert [text for text in texts if "dport" in text] == texts[: len(accepted)] == accepted
     assert texts[-1] == 'iifname != "lo" ip daddr 192.0.2.10 drop'
 
@@ -164,13 +166,13 @@ def test_the_hash_is_read_from_the_rules():
 
 def test_owners_are_read_from_the_map():
     listed = {"map": {"name": "owner", "elem": [[1, A], [2, B]]}}
-    assert nft_listing.held_on_host([{"metainfo": {}}, listed]) == {A: {1}, B: {2}}
-    assert nft_listing.held_on_host([{"map": {"name": "owner"}}]) == nft_listing.held_on_host(None) == {}
+    assert nft_listing.owners_on_host([{"metainfo": {}}, listed]) == {A: {1}, B: {2}}
+    assert nft_listing.owners_on_host([{"map": {"name": "owner"}}]) == nft_listing.owners_on_host(None) == {}
 
 
 def test_a_flood_is_decided_in_each_member_and_counted_as_sent_to_it():
     cluster = a_cluster(distribution="flood")
-    flood, claim = nftables.host_tables(cluster, {})[0], nftables.member_tables(cluster, cluster.nodes[0], {})[1]
+    flood, claim = nft_host.host_tables(cluster, {})[0], Nftables().member_tables(cluster, cluster.members[0], {})[1]
     assert list(flood.chains) == ["uplink"]
     assert "jhash" not in str(flood)
     assert f'ether daddr set {cluster.clustermac} fwd to "br-vpn"' in rules(flood, "uplink")[-1]

@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.clustered.openvpn.plugins.module_utils._cluster.uplinks import bridged
+from ansible_collections.clustered.openvpn.plugins.module_utils._cluster.uplinks.bridged import Bridged
 from ansible_collections.clustered.openvpn.plugins.module_utils._kernel.steps import step
 from ansible_collections.clustered.openvpn.plugins.module_utils._params import ParameterError
 from ansible_collections.clustered.openvpn.tests.unit.plugins.module_utils.model import Model, a_cluster
 
+BRIDGED = Bridged()
 CLUSTER = a_cluster(uplink="bridged", bridge="br0", clustermac="03:00:c0:00:02:0a")
 MAC = "02:00:c0:00:02:0a"
 
@@ -24,7 +25,7 @@ def host(**bridge):
 
 def ready():
     model = host()
-    model.apply(bridged.plan_host(CLUSTER, model.views[""]))
+    model.apply(BRIDGED.plan_host(CLUSTER, model.views[""]))
     return model
 
 
@@ -33,7 +34,7 @@ def texts(steps):
 
 
 def test_the_neighbour_entry_by_which_the_bridge_answers_comes_last_and_goes_first():
-    assert texts(bridged.plan_host(CLUSTER, host().views[""])) == [
+    assert texts(BRIDGED.plan_host(CLUSTER, host().views[""])) == [
         "sysctl -w net/ipv4/conf/br0/forwarding=1",
         "sysctl -w net/ipv4/conf/br0/send_redirects=0",
         "ip link add arp-vpn address fe:00:c0:00:02:0a mtu 9000 type veth peer name arpx-vpn mtu 9000",
@@ -43,8 +44,8 @@ def test_the_neighbour_entry_by_which_the_bridge_answers_comes_last_and_goes_fir
         "ip route replace 192.0.2.10/32 dev br0 proto 196",
         f"ip neigh replace 192.0.2.10 lladdr {MAC} dev br0 nud permanent",
     ]
-    assert bridged.plan_host(CLUSTER, ready().views[""]) == []
-    assert texts(bridged.plan_no_host(CLUSTER, ready().views[""])) == [
+    assert BRIDGED.plan_host(CLUSTER, ready().views[""]) == []
+    assert texts(BRIDGED.plan_no_host(CLUSTER, ready().views[""])) == [
         "ip neigh del 192.0.2.10 dev br0",
         "ip route del 192.0.2.10/32 dev br0 proto 196",
         "ip link del dev arp-vpn",
@@ -73,19 +74,19 @@ def test_the_neighbour_entry_by_which_the_bridge_answers_comes_last_and_goes_fir
 def test_drift_is_put_right_alone(by_hand, repair):
     model = ready()
     model.apply([by_hand])
-    assert texts(bridged.plan_host(CLUSTER, model.views[""])) == repair
+    assert texts(BRIDGED.plan_host(CLUSTER, model.views[""])) == repair
 
 
 @pytest.mark.parametrize(
     ("changes", "bridge", "message"),
     [
-        ({"bridge": "nic"}, {}, "bridge: 'nic': is no bridge"),
-        ({"interface": "lo"}, {}, "interface: 'lo': is no port of br0"),
+        ({"bridge": "nic"}, {}, "bridge: 'nic': is not a bridge"),
+        ({"interface": "lo"}, {}, "interface: 'lo': is not a port of br0"),
         ({"distribution": "flood"}, {"mcast_snooping": True}, "distribution: 'flood': br0 has mcast_snooping on"),
     ],
 )
 def test_what_cannot_work_is_refused(changes, bridge, message):
     cluster = a_cluster(**{"uplink": "bridged", "bridge": "br0", **changes})
     with pytest.raises(ParameterError) as error:
-        bridged.refuse(cluster, host(**bridge).views[""])
+        BRIDGED.refuse(cluster, host(**bridge).views[""])
     assert str(error.value).startswith(message)

@@ -1,9 +1,10 @@
 # Copyright (c) 2026 clustered.openvpn contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Prepare the home directory that ansible-test sanity runs with: pip's settings, and a "get-pip" made of pip's wheel.
+"""Prepare a home directory for programs that run pip without this user's settings and environment.
 
-Usage: sanity_pip.py HOME
+pip_settings.py HOME            pip's settings, and the "get-pip" that ansible-test wants, made of pip's wheel
+pip_settings.py --paths HOME    pip's settings alone; print the local files and directories that they name
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ def pip(*args: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-def write_settings(path: Path) -> None:
-    """Write down what pip goes by here: ansible-test gives it another home and none of the PIP_* variables."""
+def write_settings(path: Path) -> list[Path]:
+    """Write the settings that pip uses here, from its files and PIP_* variables; the local paths that they name."""
     settings = configparser.RawConfigParser()
     for line in sorted(pip("config", "list").splitlines(), key=lambda line: line.startswith(":env:")):
         name, value = line.split("=", maxsplit=1)
@@ -49,10 +50,17 @@ def write_settings(path: Path) -> None:
     path.touch(mode=0o600)
     with path.open("w") as file:
         settings.write(file)
+    words = [word for section in settings for value in settings[section].values() for word in value.split()]
+    # The files of an index lie beside its pages.
+    paths = [Path(word.removeprefix("file://")).parent if "://" in word else Path(word) for word in words]
+    return sorted({path for path in paths if path.is_absolute() and path.exists()})
 
 
-def main(home: Path) -> None:
-    write_settings(home / ".config" / "pip" / "pip.conf")
+def main(home: Path, *, only_paths: bool) -> None:
+    paths = write_settings(home / ".config" / "pip" / "pip.conf")
+    if only_paths:
+        print("\n".join(map(str, paths)))
+        return
     python_version = f"{sys.version_info.major}.{sys.version_info.minor}"
     pip_version = get_venv_packages(SimpleNamespace(version=python_version))["pip"]
     cache = home / ".ansible" / "test" / "cache"
@@ -64,4 +72,4 @@ def main(home: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[-1]), only_paths="--paths" in sys.argv)
