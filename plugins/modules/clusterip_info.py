@@ -109,12 +109,13 @@ def main() -> None:
             cluster_name("name", only)
         _module.require_root(module)
         with _module.kernel_of(module) as kernel:
+            netnses = namespaces.names()
             clusters = {
-                name: facts.cluster_facts(kernel, name, namespaces.names())
+                name: facts.cluster_facts(kernel, name, netnses)
                 for name in facts.names(kernel)
                 if only in (None, name.removesuffix(IPV6_SUFFIX))
             }
-    except (ParameterError, CommandError) as exc:
+    except (ParameterError, OSError) as exc:
         module.fail_json(msg=str(exc))
     module.exit_json(changed=False, clusters=clusters)
 
