@@ -97,7 +97,6 @@ from ..module_utils import _module
 from ..module_utils._cluster import facts
 from ..module_utils._cluster.cluster import IPV6_SUFFIX, cluster_name
 from ..module_utils._kernel import namespaces
-from ..module_utils._kernel.command import CommandError
 from ..module_utils._params import ParameterError
 
 
