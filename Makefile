@@ -1,5 +1,5 @@
-# Targets of clustered.openvpn. Each one sets up what it needs: nothing has to be installed by hand but make and git.
-# PACKAGES= (empty) leaves the Debian packages alone: see tools/packages.txt for what must be there then.
+# Targets of clustered.openvpn. Each one installs its requirements; only make and git have to be there.
+# PACKAGES= (empty) leaves the Debian packages alone: those of tools/packages.txt must be installed then.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -15,24 +15,24 @@ export PACKAGES ?= tools/packages.txt
 PROJECT_URL ?= https://example.com/clustered-openvpn
 
 collection := .cache/collections/ansible_collections/clustered/openvpn
-# What a test starts must find the collection too.
+# Programs that a test starts must find the collection too.
 importable := PYTHONPATH=$(CURDIR)/.cache/collections
 # So many files at a time, in their order.
 at_once = --numprocesses $(1) --dist loadfile --no-loadscope-reorder
 # TESTS, or all of a target, and K: a file alone has no need of further processes.
 selected = $(if $(TESTS),$(TESTS),$(if $(1),$(call at_once,$(1))) $(2)) $(if $(K),-k "$(K)")
-# What takes longest: whole sites, bundles, several hosts, kernels of old, killed runs.
+# The slowest tests: whole sites, bundles, several hosts, legacy kernels, killed runs.
 site_tests := $(wildcard $(addprefix tests/integration/test_,site*.py bundle*.py legacy*.py many_hosts.py engines.py killed.py))
 compile := uv pip compile --quiet --annotation-style line --custom-compile-command "make requirements" $(UPGRADE)
 # `make trixie` runs it, beside `make site` in `make test`: two processes and one. `make soak` runs it with ansible-core 2.19.
 trixie_tests := tests/integration/test_site.py
 # antsibull leaves a log in the home directory.
 at_home := HOME=$(CURDIR)/.cache/home
-lints := lint-ansible lint-yaml lint-python lint-types lint-shell lint-docs lint-roles lint-changelog lint-requirements lint-project-url
+lints := lint-ansible lint-yaml lint-python lint-types lint-shell lint-docs lint-wording lint-roles lint-changelog lint-requirements lint-project-url
 targets := help demo demo-bundle test lint unit sanity integration site trixie lab soak molecule explore build bench format requirements \
 	changelog project-url setup clean
 
-.PHONY: $(targets) $(lints) lint-wording demo-test
+.PHONY: $(targets) $(lints) demo-test
 .NOTPARALLEL:
 
 help: ## this list
@@ -73,7 +73,7 @@ trixie: setup ## unit, sanity and test_site.py on Debian 13 with the newest ansi
 	@[ "$$(id -u)" -eq 0 ] || { echo "make trixie: a container needs root" >&2; exit 1; }
 	@tools/trixie
 
-soak: setup ## lab and site with all that takes long: killed runs, many members, reboots one by one (root; KILLS=20, MEMBERS=16)
+soak: setup ## lab and site with their long tests: killed runs, many members, reboots one by one (root; KILLS=20, MEMBERS=16)
 	@[ "$$(id -u)" -eq 0 ] || { echo "make soak: namespaces and containers need root" >&2; exit 1; }
 	$(importable) pytest -m 'soak or not soak' $(call selected,2,tests/lab $(site_tests))
 
@@ -94,7 +94,7 @@ bench: setup ## measure (root; MEMBERS=256)
 	@[ -e tests/bench/run.py ] || { echo "make bench: there is no tests/bench/run.py, so nothing was measured" >&2; exit 1; }
 	$(importable) python tests/bench/run.py
 
-format: setup ## put Python code into the form that lint wants
+format: setup ## format Python code as lint requires
 	ruff check --fix --exit-zero
 	ruff format
 
@@ -102,13 +102,13 @@ requirements: setup ## compile requirements*.in into requirements*.txt (UPGRADE=
 	$(compile) --python-version 3.11 requirements.in --output-file requirements.txt
 	$(compile) --python-version 3.13 requirements-newest.in --output-file requirements-newest.txt
 
-changelog: setup ## CHANGELOG.rst, with the descriptions that plugins have now
+changelog: setup ## refresh the descriptions of plugins and roles in CHANGELOG.rst
 	$(at_home) antsibull-changelog generate --reload-plugins --refresh-plugins
 
 project-url: ## write PROJECT_URL into all files that name it
 	tools/project_url $(PROJECT_URL)
 
-setup: ## only what every target does first: Debian packages, .venv
+setup: ## the first step of every target: Debian packages, .venv
 	@tools/setup
 
 clean: ## remove the demo's cluster, .venv, caches, and the packages that make installed

@@ -2,14 +2,13 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the demo's bundle carries: one connection and four, over 1, 2 and 4 tunnels; and one of them frozen."""
+"""Measure the demo's bundle: throughput of TCP over 1, 2 and 4 tunnels, and a failover while one tunnel is frozen."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -18,71 +17,71 @@ import time
 import typing as t
 from pathlib import Path
 
+from ansible_collections.clustered.openvpn.plugins.module_utils._bundle import reconcile, spread
+from ansible_collections.clustered.openvpn.plugins.module_utils._bundle.bundle import bundle_from
 from ansible_collections.clustered.openvpn.plugins.module_utils._kernel.kernel import Kernel
+from ansible_collections.clustered.openvpn.plugins.module_utils._kernel.namespaces import within
 
-ENDS = {"left": "demo-l", "right": "demo-r"}
-TO = "10.70.2.9"
-WARM, SECONDS = 1.5, 4.0
+ENDS = {"left": "demo-l", "right": "demo-r"}  # host in the inventory -> name of the bundle
+RECEIVER = "10.70.2.9"  # the host of the right site
+WARM_UP, SECONDS = 1.5, 4.0
 FLOWS = (1, 4)
-VICTIM = 2
-LATE = 0.5  # seconds
-
-within = Kernel().within
+FROZEN = 2  # number of the tunnel
+LATE = 0.5  # seconds after which a datagram counts as lost
 
 
 def parameters(end: str) -> dict[str, t.Any]:
-    """Of the module, as the role laid them out."""
-    manifest = json.loads(Path(f"/etc/clustered-openvpn/{ENDS[end]}.json").read_text())
-    return {**manifest["bundles"][0], "supervisor": "process"}
+    """Parameters of the module tunnel_bundle at an end, from the desired state that the role saved."""
+    state = json.loads(Path(f"/etc/clustered-openvpn/{ENDS[end]}.json").read_text())
+    return {**state["bundles"][0], "supervisor": "process"}
 
 
-def arrange(tunnels: int, spread: str) -> None:
-    """Have both ends use so many of the tunnels, by the module that the role uses."""
+def configure(tunnels: int, mode: str) -> None:
+    """Use only the first tunnels at both ends, by setting the weight of the others to 0."""
     running = []
     for end in ENDS:
-        bundle = {**parameters(end), "spread": spread}
+        bundle = {**parameters(end), "spread": mode}
         bundle["tunnels"] = [{**one, "weight": int(one["number"] <= tunnels)} for one in bundle["tunnels"]]
         command = ["ansible", "-i", "inventories/demo_bundle", end, "-m", "clustered.openvpn.tunnel_bundle", "-a"]
         running.append(subprocess.Popen([*command, json.dumps(bundle)], stdout=subprocess.PIPE, text=True))
     for process in running:
-        said = process.communicate(timeout=120)[0]
+        output = process.communicate(timeout=120)[0]
         if process.returncode:
-            raise SystemExit(said)
+            raise SystemExit(output)
     wait_live(list(range(1, tunnels + 1)))
 
 
-def live(end: str) -> list[int]:
-    """The tunnels that are in the spread, as its rule says."""
-    table = f"clustered_openvpn_{ENDS[end]}.bundle"
-    command = ["ip", "netns", "exec", f"demo-{end}", "nft", "list", "chain", "inet", table, "spread"]
-    words = re.findall(r"live: ([\d -]*)#", subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    ranges = [word.split("-") for word in words[0].split()]
-    return [number for r in ranges for number in range(int(r[0]), int(r[-1]) + 1)]
+def live_tunnels(end: str) -> list[int]:
+    """The tunnels in the spread of an end."""
+    bundle = bundle_from(parameters(end))
+    with Kernel() as kernel:
+        return spread.live_tunnels(bundle, reconcile.bundle_table(kernel, bundle, bundle.netns))
 
 
-def wait_live(wanted: list[int], seconds: float = 20) -> float:
-    """Until both ends use these; how long it took."""
+def wait_live(tunnels: list[int], seconds: float = 20) -> float:
+    """Wait until exactly these are in the spread at both ends; the seconds that it took."""
     start = time.monotonic()
-    while not all(live(end) == wanted for end in ENDS):
+    while not all(live_tunnels(end) == tunnels for end in ENDS):
         if time.monotonic() - start > seconds:
-            raise SystemExit(f"wanted tunnels {wanted}, but there are {[live(end) for end in ENDS]}")
+            found = ", ".join(f"{end}: {live_tunnels(end)}" for end in ENDS)
+            raise SystemExit(f"tunnels {tunnels} were not in use within {seconds:g} s at both ends; in use: {found}")
         time.sleep(0.02)
     return time.monotonic() - start
 
 
-def sent() -> list[int]:
-    """Packets that the left end gave to each tunnel."""
+def sent_packets() -> list[int]:
+    """Packets that the left end has sent into each tunnel."""
     with within("demo-left"):
         lines = Path("/proc/thread-self/net/dev").read_text().splitlines()
-    counts = {line.partition(":")[0].strip(): line.partition(":")[2].split() for line in lines}
-    return [int(counts[one["device"]][9]) for one in parameters("left")["tunnels"]]
+    counters = {line.partition(":")[0].strip(): line.partition(":")[2].split() for line in lines}
+    return [int(counters[one["device"]][9]) for one in parameters("left")["tunnels"]]
 
 
 def throughput(flows: int) -> float:
-    """Mbit/s of so many TCP connections together, from a host on the left to one on the right."""
+    """Total Mbit/s of TCP connections from a host of the left site to one of the right site."""
     received, over = [0] * flows, threading.Event()
     with within("demo-site-right"):
-        listener = socket.create_server((TO, 0))
+        listener = socket.create_server((RECEIVER, 0))
     with within("demo-site-left"):
         senders = [socket.create_connection(listener.getsockname(), 20) for _flow in range(flows)]
     receivers = [listener.accept()[0] for _flow in range(flows)]
@@ -102,7 +101,7 @@ def throughput(flows: int) -> float:
     threads += [threading.Thread(target=receive, args=item) for item in enumerate(receivers)]
     for thread in threads:
         thread.start()
-    time.sleep(WARM)
+    time.sleep(WARM_UP)
     start, before = time.monotonic(), sum(received)
     time.sleep(SECONDS)
     rate = (sum(received) - before) * 8e-6 / (time.monotonic() - start)
@@ -117,31 +116,34 @@ def throughput(flows: int) -> float:
     return rate
 
 
-def table() -> None:
-    """All of them."""
+def report_throughput() -> None:
+    """Print throughput by spread, number of tunnels and number of connections."""
     with within("demo-site-left"):
         congestion = Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip()
-    print(f"\nTCP through the bundle, Mbit/s (congestion control: {congestion})\n")
-    print("spread      tunnels  one flow  four flows  shares of the tunnels with four flows")
-    for spread in ("per_packet", "per_flow"):
+    print(f"\nTCP throughput between hosts of the two sites, in Mbit/s (congestion control {congestion}).")
+    print("Shares: packets in each tunnel, including probes, with four connections.\n")
+    print("spread      tunnels  1 connection  4 connections  shares")
+    print("----------  -------  ------------  -------------  -----------------------")
+    for mode in ("per_packet", "per_flow"):
         for tunnels in (1, 2, 4):
-            arrange(tunnels, spread)
+            configure(tunnels, mode)
             rates = []
-            before = sent()
+            before = sent_packets()
             for flows in FLOWS:
-                before = sent()
+                before = sent_packets()
                 rates.append(throughput(flows))
-            given = [now - then for now, then in zip(sent(), before)]
-            shares = " ".join(f"{100 * one / sum(given):4.0f} %" for one in given)
-            print(f"{spread:11} {tunnels:7} {rates[0]:9.1f} {rates[1]:11.1f}  {shares}", flush=True)
+            packets = [now - then for now, then in zip(sent_packets(), before)]
+            shares = " ".join(f"{100 * one / sum(packets):3.0f} %" for one in packets)
+            print(f"{mode:10}  {tunnels:7}  {rates[0]:12.1f}  {rates[1]:13.1f}  {shares}", flush=True)
+    print("\nper_flow assigns connections by a hash, so a few connections may leave a tunnel unused.")
 
 
-def frozen() -> None:
-    """A process is stopped while datagrams flow: which of them are lost, and when the tunnel is back."""
-    arrange(4, "per_packet")
+def report_failover() -> None:
+    """Freeze a process while datagrams flow, and print how many are lost and when the tunnel is used again."""
+    configure(4, "per_packet")
     with within("demo-site-right"):
         sink = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        sink.bind((TO, 0))
+        sink.bind((RECEIVER, 0))
     sink.settimeout(0.5)
     arrived: dict[int, float] = {}
     times: list[float] = []
@@ -165,35 +167,33 @@ def frozen() -> None:
     for thread in threads:
         thread.start()
     time.sleep(1)
-    device = f"{ENDS['right']}-{VICTIM}"
+    device = f"{ENDS['right']}-{FROZEN}"
     pid = json.loads(Path(f"/run/clustered-openvpn/{device}.json").read_text())["pid"]
     os.kill(pid, signal.SIGSTOP)
     stopped = time.monotonic()
     try:
-        left = wait_live([1, 3, 4])
-        before = sent()[VICTIM - 1]
+        detected = wait_live([1, 3, 4])
+        before = sent_packets()[FROZEN - 1]
         time.sleep(2)
-        probes = sent()[VICTIM - 1] - before
+        probes = sent_packets()[FROZEN - 1] - before
     finally:
         os.kill(pid, signal.SIGCONT)
-    back = wait_live([1, 2, 3, 4])
+    returned = wait_live([1, 2, 3, 4])
     time.sleep(1)
     over.set()
     for thread in threads:
         thread.join()
     sink.close()
-    # The frozen process lets go later what it had: too late counts as lost.
-    taken = [arrived.get(number, float("inf")) - moment for number, moment in enumerate(times)]
-    lost = [moment - stopped for moment, seconds in zip(times, taken) if seconds > LATE]
+    # The process sends the packets that it had queued when it continues: they count as lost.
+    delays = [arrived.get(number, float("inf")) - moment for number, moment in enumerate(times)]
+    lost = [moment - stopped for moment, delay in zip(times, delays) if delay > LATE]
+    print(f"\nFailover: the right end's process of tunnel {FROZEN} is frozen (SIGSTOP), with 500 datagrams per second.")
+    print(f"  {detected:5.2f} s  until both ends use the other three tunnels")
     last = max(lost, default=0.0)
-    print(f"\nThe far process of tunnel {VICTIM} is frozen (SIGSTOP), with 500 datagrams a second on the way:")
-    print(f"  both ends use the other three after {left:.2f} s")
-    print(
-        f"  {len(lost)} of {len(times)} datagrams were lost, or late; the last one was sent {last:.2f} s after the stop"
-    )
-    print(f"  in the 2 s after that, {probes} packets were sent into the tunnel, which are the probes")
-    print(f"  it goes on (SIGCONT), and is used again after {back:.2f} s")
+    print(f"  {len(lost):5}    of {len(times)} datagrams lost or late; the last was sent {last:.2f} s after the stop")
+    print(f"  {probes:5}    packets sent into the frozen tunnel in the next 2 s: probes only")
+    print(f"  {returned:5.2f} s  until both ends use the tunnel again, after it continues (SIGCONT)")
 
 
-table()
-frozen()
+report_throughput()
+report_failover()

@@ -2,9 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Did the demo work? Reconnects every client, asks the servers who serves whom, and prints a table.
+"""Check the demo: reconnect every client, and print which member serves it.
 
-Ends with 1 if a client is not served, is served twice, or is served by another member than the filter predicts.
+The exit status is 1 if a client is not served, is served by two members, or by another one than the filter
+bucket_member predicts.
 """
 
 from __future__ import annotations
@@ -23,17 +24,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ansible_collections.clustered.openvpn.plugins.filter.cluster import bucket, bucket_member
+from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn.instance import management_socket
 from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn.management import Management, ask
 
-LAYOUT = Path("/etc/clustered-openvpn/demo.json")
-RUN = Path("/run/clustered-openvpn")
+STATE = Path("/etc/clustered-openvpn/demo.json")
 CLIENTS = [f"demo-c{i}" for i in range(1, 9)]
 PAGE_PORT = 8088
 
 
 @dataclass
 class Result:
-    """What was found out about one client."""
+    """The findings about one client. Times are in seconds."""
 
     name: str
     address: str = ""
@@ -41,31 +42,31 @@ class Result:
     predicted: str | None = None
     served_by: list[str] = field(default_factory=list)
     tunnel: str = ""
-    handshake: float | None = None
-    ping: float | None = None
-    page: bool = False
+    handshake: float | None = None  # from the first packet to CONNECTED
+    ping: float | None = None  # round-trip time through the tunnel
+    page: bool = False  # whether it has fetched a page through the tunnel
 
     @property
     def good(self) -> bool:
-        """Served once, by the member predicted, and able to use its tunnel."""
+        """Whether exactly the predicted member serves the client, and its tunnel works."""
         return self.served_by == [self.predicted] and self.ping is not None and self.page and self.handshake is not None
 
 
 def main() -> int:
-    """Measure, print, judge."""
-    layout = json.loads(LAYOUT.read_text(encoding="utf-8"))
-    total, seed = layout["cluster"]["total_nodes"], layout["cluster"]["hash_init"]
-    owners = {m["name"]: m["local_nodes"] for m in layout["members"]}
-    # The host, as the members know it: their way to the other members' clients.
-    gateway = layout["veths"][0]["peer"]["routes"][0]["via"]
+    """Measure and print; the exit status."""
+    state = json.loads(STATE.read_text(encoding="utf-8"))
+    total, seed = state["cluster"]["total_nodes"], state["cluster"]["hash_init"]
+    owners = {m["name"]: m["local_nodes"] for m in state["members"]}
+    # The host's address towards the members: clients reach it through their tunnels.
+    gateway = state["veths"][0]["peer"]["routes"][0]["via"]
 
-    print("Eight clients connect anew, ping, and fetch a page through their tunnels …", flush=True)
+    print("\nEight clients reconnect, ping the host and fetch a page through their tunnels …", flush=True)
     with ThreadPoolExecutor(len(CLIENTS)) as pool:
         results = list(pool.map(connect, CLIENTS))
     for result in results:
         result.bucket = bucket(result.address, total, seed)
         result.predicted = bucket_member(result.address, owners, total, seed)
-    who_serves(layout["servers"], {r.name: r for r in results})
+    find_servers(state["servers"], {r.name: r for r in results})
     server = http.server.ThreadingHTTPServer((gateway, PAGE_PORT), Page)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     for result in results:
@@ -76,22 +77,23 @@ def main() -> int:
     print_table(results)
     bad = [r.name for r in results if not r.good]
     members = {r.predicted for r in results}
-    print(f"{len(results) - len(bad)} of {len(results)} clients served as predicted, by {len(members)} members.")
+    served = f"{len(results) - len(bad)} of {len(results)}"
+    print(f"{served} clients are served by the predicted member. {len(members)} members have clients.")
     if bad:
-        print(f"NOT as they should be: {', '.join(bad)}", file=sys.stderr)
-    print_built(layout)
+        print(f"Failed: {', '.join(bad)}", file=sys.stderr)
+    print_summary(state)
     return 1 if bad else 0
 
 
 def connect(name: str) -> Result:
-    """Let a client connect anew; the time from its first packet to CONNECTED."""
+    """Reconnect a client, and measure its handshake."""
     result = Result(name, address=outer_address(name))
-    path = RUN / name / "management.sock"
+    path = management_socket(name)
     started = None
     try:
         with socket.socket(socket.AF_UNIX) as sock, sock.makefile("r") as lines:
             sock.settimeout(30)
-            sock.connect(str(path))
+            sock.connect(path)
             sock.sendall(b"state on\nsignal SIGUSR1\n")
             for line in lines:
                 if line.startswith(">STATE:") and ",WAIT," in line:
@@ -105,15 +107,15 @@ def connect(name: str) -> Result:
 
 
 def outer_address(name: str) -> str:
-    """The address that a client's packets come from."""
+    """The address of a client on the LAN."""
     links = json.loads(command("ip", "-n", name, "-j", "-4", "addr", "show", "dev", "eth0"))
     return str(links[0]["addr_info"][0]["local"])
 
 
-def who_serves(servers: list[dict[str, t.Any]], results: dict[str, Result]) -> None:
-    """Ask every server for its clients."""
+def find_servers(servers: list[dict[str, t.Any]], results: dict[str, Result]) -> None:
+    """Query the clients of every server, and add them to the results."""
     for server in servers:
-        status = ask(str(RUN / server["name"] / "management.sock"), Management.status)
+        status = ask(management_socket(server["name"]), Management.status)
         for client in status.clients:
             if client.common_name in results:
                 results[client.common_name].served_by.append(server["netns"])
@@ -121,28 +123,28 @@ def who_serves(servers: list[dict[str, t.Any]], results: dict[str, Result]) -> N
 
 
 def ping(netns: str, address: str) -> float | None:
-    """The time of an answer in seconds."""
-    said = command("ip", "netns", "exec", netns, "ping", "-c", "1", "-W", "3", address)
-    found = re.search(r"time=([0-9.]+) ms", said)
+    """The round-trip time in seconds; None without an answer."""
+    output = command("ip", "netns", "exec", netns, "ping", "-c", "1", "-W", "3", address)
+    found = re.search(r"time=([0-9.]+) ms", output)
     return float(found.group(1)) / 1000 if found else None
 
 
 def fetch(netns: str, url: str) -> str:
-    """A page, from inside a namespace."""
+    """The page at a URL, fetched from a namespace."""
     code = f"import urllib.request as u; print(u.urlopen({url!r}, timeout=5).read().decode(), end='')"
     return command("ip", "netns", "exec", netns, sys.executable, "-c", code)
 
 
 def command(*args: str) -> str:
-    """What a command prints; nothing if it fails, which shows in the table."""
+    """The output of a command; empty if it fails, which the table shows."""
     return subprocess.run(args, capture_output=True, text=True, timeout=30, check=False).stdout
 
 
 class Page(http.server.BaseHTTPRequestHandler):
-    """Greets a client by the address that it comes from: its tunnel's, if it came through the tunnel."""
+    """Responds with the address of the client: that of its tunnel, if the request came through the tunnel."""
 
     def do_GET(self) -> None:
-        """One page for everything."""
+        """Respond to any URL."""
         body = f"hello {self.client_address[0]}\n".encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
@@ -150,11 +152,11 @@ class Page(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: t.Any) -> None:
-        """Keep the screen for the table."""
+        """Print nothing."""
 
 
 def print_table(results: list[Result]) -> None:
-    """A line a client."""
+    """Print one line per client."""
     heads = (
         "client address",
         "bucket",
@@ -172,7 +174,7 @@ def print_table(results: list[Result]) -> None:
                 r.address,
                 str(r.bucket),
                 str(r.predicted),
-                ", ".join(r.served_by) or "nobody",
+                ", ".join(r.served_by) or "none",
                 f"{r.handshake * 1000:.0f} ms" if r.handshake is not None else "none",
                 r.tunnel or "none",
                 f"{r.ping * 1000:.1f} ms" if r.ping is not None else "none",
@@ -188,19 +190,23 @@ def print_table(results: list[Result]) -> None:
     print()
 
 
-def print_built(layout: dict[str, t.Any]) -> None:
-    """What is on the machine now."""
-    members = ", ".join(m["name"] for m in layout["members"])
-    cluster = layout["cluster"]
+def print_summary(state: dict[str, t.Any]) -> None:
+    """Print the resources that exist on the machine now, and commands to inspect them."""
+    members = ", ".join(m["name"] for m in state["members"])
+    cluster = state["cluster"]
     family = "bridge" if cluster["uplink"] == "bridged" else "netdev"
+    table = f"clustered_openvpn_{state['name']}"
     print(
         f"""
-On this machine now: {len(layout["members"])} members in network namespaces ({members}), each with an OpenVPN server
-for {cluster["address"]}; bridge {cluster["bridge"]}; nftables tables clustered_openvpn_{layout["name"]};
-interface {cluster["interface"]} with a network of eight clients behind it (namespaces demo-lan, demo-c1 … demo-c8).
-Look:   ip netns; bridge fdb show; nft list table {family} clustered_openvpn_{layout["name"]}; cat {LAYOUT}
-Again:  make demo          another size:  make demo MEMBERS=4
-Remove: make clean"""
+On this machine now:
+  {len(state["members"])} members, network namespaces {members}: one OpenVPN server each, for {cluster["address"]}
+  bridge {cluster["bridge"]}, nftables tables {table}, desired state {STATE}
+  interface {cluster["interface"]}, with eight clients behind it: network namespaces demo-lan, demo-c1 … demo-c8
+
+Inspect:       ip netns; bridge fdb show; nft list table {family} {table}; cat {STATE}
+Run it again:  make demo
+Another size:  make demo MEMBERS=4
+Remove it:     make clean"""
     )
 
 

@@ -2,10 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Parameters: text from the user -> normalised values, or an error that names parameter, value and remedy.
+"""Validation of parameters: user input -> normalised values, or ParameterError. Pure.
 
-Pure. Addresses are the business of the standard library's C(ipaddress); this file adds what the kernel
-asks of names and MAC addresses.
+The first argument of all functions is the parameter's name for the error message, for example C(veths[0].mtu).
 """
 
 from __future__ import annotations
@@ -20,21 +19,21 @@ IFNAMSIZ = 16  # linux/if.h, with the closing zero byte
 
 
 class ParameterError(ValueError):
-    """What the user asked for cannot be. The message names the parameter, its value and the remedy."""
+    """An invalid parameter. The message names the parameter, its value, and the reason or remedy."""
 
     def __init__(self, parameter: str, value: t.Any, remedy: str):
         super().__init__(f"{parameter}: {value!r}: {remedy}")
 
 
 def text(parameter: str, value: str) -> str:
-    """What can be a path, a word of a command or a line of a file: no control characters, nothing but Unicode."""
+    """Text for a path, an argument or a line of a file: without control characters and surrogates."""
     if any(ord(char) < 32 or ord(char) == 127 or 0xD800 <= ord(char) < 0xE000 for char in value):
         raise ParameterError(parameter, value, "write it without control characters, and in UTF-8")
     return value
 
 
 def interface_name(parameter: str, value: str) -> str:
-    """A name that the kernel takes for an interface (net/core/dev.c, dev_valid_name)."""
+    """The name of an interface, as the kernel accepts it (net/core/dev.c, dev_valid_name)."""
     if not 0 < len(value.encode(errors="surrogatepass")) < IFNAMSIZ:
         raise ParameterError(parameter, value, f"an interface name has 1 to {IFNAMSIZ - 1} bytes")
     if value in (".", "..") or re.search(r"[\s/:%\"'\\]", value):
@@ -45,7 +44,7 @@ def interface_name(parameter: str, value: str) -> str:
 
 
 def netns_name(parameter: str, value: str | None, *, allow_empty: bool = False) -> str:
-    """A namespace as C(ip netns) names it; "" (or None) is the host's own, where that is allowed."""
+    """The name of a network namespace. With C(allow_empty), "" or None is the host's own."""
     if not value:
         if allow_empty:
             return ""
@@ -58,7 +57,7 @@ def netns_name(parameter: str, value: str | None, *, allow_empty: bool = False) 
 
 
 def mac(parameter: str, value: str | None, *, multicast: bool | None = False) -> str | None:
-    """A MAC address in lower case with colons. C(multicast): True it must be, False it must not, None either."""
+    """A MAC address, lower case with colons. C(multicast): True, False (unicast only), or None for both."""
     if value is None:
         return None
     text = value.lower().replace("-", ":")
@@ -71,7 +70,7 @@ def mac(parameter: str, value: str | None, *, multicast: bool | None = False) ->
 
 
 def interface_address(parameter: str, value: str) -> str:
-    """An address with its prefix length, 192.0.2.1/24; without one it is a host address (/32, /128)."""
+    """An address with prefix length, 192.0.2.1/24; /32 or /128 is added if it has none."""
     try:
         return str(ipaddress.ip_interface(value))
     except ValueError as exc:
@@ -79,7 +78,7 @@ def interface_address(parameter: str, value: str) -> str:
 
 
 def address(parameter: str, value: str, *, version: int | None = None) -> str:
-    """A bare address."""
+    """An address without prefix length."""
     try:
         result = ipaddress.ip_address(value)
     except ValueError as exc:
@@ -90,17 +89,17 @@ def address(parameter: str, value: str, *, version: int | None = None) -> str:
 
 
 def service_address(parameter: str, value: str) -> str:
-    """A bare address that clients can send to."""
+    """An address without prefix length that clients can send to."""
     result = ipaddress.ip_address(address(parameter, value))
     if result.is_multicast or result.is_loopback or result.is_unspecified or result.is_reserved or result.is_link_local:
         raise ParameterError(
-            parameter, value, "clients must be able to send to it: take an address of the NIC's network"
+            parameter, value, "clients must be able to send to it; use an address of the NIC's network"
         )
     return str(result)
 
 
 def network(parameter: str, value: str, *, version: int | None = None) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
-    """A network without host bits."""
+    """A network; host bits must be 0."""
     try:
         result = ipaddress.ip_network(value)
     except ValueError as exc:
@@ -119,11 +118,11 @@ def destination(parameter: str, value: str, *, via: str | None = None) -> str:
 
 
 def unique(parameter: str, values: t.Iterable[t.Any]) -> None:
-    """Refuse a list that names a thing twice."""
+    """Raise ParameterError if a value occurs twice."""
     seen: set[t.Any] = set()
     for value in values:
         if value in seen:
-            if isinstance(value, tuple):  # an interface in a namespace, for example
+            if isinstance(value, tuple):  # for example namespace and interface
                 value = " ".join(str(word) for word in value if word != "")
             raise ParameterError(parameter, value, "named twice; name it once")
         seen.add(value)

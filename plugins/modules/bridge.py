@@ -7,17 +7,17 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: bridge
-short_description: Bridges with ports, static FDB entries and addresses
+short_description: Manage bridges, their ports and static FDB entries
 version_added: 0.1.0
 description:
-  - Makes or removes Linux bridges, attaches their ports and keeps static entries of the forwarding database.
-  - Multicast snooping is off unless asked for. A querier on the network would otherwise stop the bridge from
-    flooding the
-    frames of a cluster's multicast MAC after some seconds.
-  - An interface of another kind under the name is never touched. The module fails and says what it found.
+  - Creates and removes Linux bridges, attaches their ports, and sets static entries of the forwarding database (FDB),
+    addresses and routes.
+  - Multicast snooping is off by default. With snooping and a querier on the network, the bridge would stop flooding
+    the frames of a cluster's multicast MAC address after some seconds.
+  - The module fails if the name belongs to an interface of another type. That interface is not changed.
 options:
   bridges:
-    description: The bridges.
+    description: Bridges to manage.
     type: list
     elements: dict
     required: true
@@ -27,85 +27,90 @@ options:
         type: str
         required: true
       netns:
-        description: Name of the namespace that it is in. The host's own when left out.
+        description: Network namespace of the interface. Omit for the host's own.
         type: str
       exclusive:
         description:
-          - Whether the bridge is all yours, so that lists are exact, and it is made and removed here.
-          - With V(false) it is somebody else's. It must exist and stays as it is. The ports, FDB entries and routes
-            that are named come to it, or leave it with O(state=absent).
+          - Whether this task manages the whole bridge. It is created and removed, and ports, addresses, routes and
+            FDB entries that are not listed are removed from it.
+          - Use V(false) for a bridge that is managed elsewhere, such as one that the host's network configuration
+            creates. It must exist. The listed ports, FDB entries and routes are added to it, or removed from it with
+            O(state=absent). Everything else on it is left alone.
         type: bool
         default: true
       mac:
-        description: MAC address. The kernel's choice when left out.
+        description: MAC address. Omit to keep the one that the kernel chose.
         type: str
       mtu:
-        description: Largest packet in bytes. The kernel's choice when left out.
+        description: MTU in bytes. Omit to keep the one that the kernel chose.
         type: int
       up:
-        description: Whether it is up.
+        description: Whether the interface is up.
         type: bool
         default: true
       addresses:
         description:
-          - Addresses with their prefix length, IPv4 or IPv6. The list is exact, so others are removed.
-          - IPv6 link-local addresses are the kernel's business.
+          - IPv4 and IPv6 addresses with prefix length. Addresses that are not listed are removed.
+          - IPv6 link-local addresses are left alone.
         type: list
         elements: str
         default: []
       routes:
-        description: Routes over this interface. The list is exact for routes with the protocol C(static); others are
-          left alone.
+        description:
+          - Routes over the interface, added with the protocol C(static).
+          - Routes of that protocol that are not listed are removed; routes of other protocols are left alone.
         type: list
         elements: dict
         default: []
         suboptions:
           dst:
-            description: The network, or V(default).
+            description: Destination network, or V(default).
             type: str
             required: true
           via:
-            description: The gateway.
+            description: Address of the gateway.
             type: str
           src:
-            description: The source address to prefer.
+            description: Preferred source address.
             type: str
       mcast_snooping:
-        description: Whether the bridge listens to IGMP and MLD.
+        description: Whether the bridge snoops IGMP and MLD, and forwards multicast frames to subscribers only.
         type: bool
         default: false
       flood:
         description:
-          - Whether the ports get frames to unicast addresses that the bridge does not know.
-          - Where each address has a static FDB entry, V(false) keeps the frames of a lost one from everybody else.
+          - Whether frames to unknown unicast addresses are flooded to the ports.
+          - Use V(false) if all addresses have static FDB entries. The frames of a member that is gone then reach
+            nobody else.
         type: bool
         default: true
       learning:
-        description: Whether the bridge learns addresses from the frames of its ports.
+        description: Whether the bridge learns source addresses from frames that arrive on the ports.
         type: bool
         default: true
       ports:
-        description: Names of the interfaces that are its ports, in the same namespace. The list is exact, so others
-          leave the bridge.
+        description:
+          - Interfaces that are ports of the bridge. They must exist in the same namespace.
+          - Ports that are not listed are detached.
         type: list
         elements: str
         default: []
       fdb:
-        description: Static entries of the forwarding database. The list is exact for static entries of the ports.
+        description: Static FDB entries. Static entries of the listed ports that are not listed here are removed.
         type: list
         elements: dict
         default: []
         suboptions:
           mac:
-            description: The MAC address.
+            description: MAC address of the entry.
             type: str
             required: true
           port:
-            description: The port behind which it is.
+            description: Port to which frames for the address are forwarded. One of O(bridges[].ports).
             type: str
             required: true
   state:
-    description: Whether the bridges are to be there. Ports stay when their bridge goes.
+    description: Whether the bridges should exist. The ports of a bridge that is removed stay.
     type: str
     choices: [present, absent]
     default: present
@@ -113,10 +118,11 @@ extends_documentation_fragment:
   - clustered.openvpn.kernel
 seealso:
   - module: clustered.openvpn.veth
+  - module: clustered.openvpn.bridge_uplink
 """
 
 EXAMPLES = r"""
-- name: The internal bridge of a cluster with two members
+- name: Create the internal bridge of a cluster with two members
   clustered.openvpn.bridge:
     bridges:
       - name: br-vpn
@@ -133,11 +139,18 @@ EXAMPLES = r"""
         routes:
           - dst: 10.8.0.0/24
             via: 10.255.0.11
+
+- name: Attach a member to a bridge of the host's network configuration
+  clustered.openvpn.bridge:
+    bridges:
+      - name: br-lan
+        exclusive: false
+        ports: [ve-vpn1]
 """
 
 RETURN = r"""
 commands:
-  description: The changes, as an administrator would type them. Empty when nothing was to do.
+  description: Commands that are equivalent to the changes. Empty when nothing differs.
   type: list
   elements: str
   returned: success
@@ -181,10 +194,10 @@ def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
     present = module.params["state"] == "present"
     try:
-        wanted = bridges.bridges_from(module.params["bridges"])
+        desired = bridges.bridges_from(module.params["bridges"])
     except ParameterError as exc:
         module.fail_json(msg=str(exc))
-    _module.run(module, lambda kernel: reconcile.bridges(kernel, wanted, present))
+    _module.run(module, lambda kernel: reconcile.bridges(kernel, desired, present))
 
 
 if __name__ == "__main__":

@@ -7,84 +7,96 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: bridge_uplink
-short_description: A NIC becomes the port of a bridge, with all that is on it
+short_description: Move a NIC with its addresses and routes to a bridge
 version_added: 0.1.0
 description:
-  - Makes a bridge with the MAC address and MTU of a NIC, the NIC its port, and moves the NIC's addresses and routes to
-    the bridge, in one go. Then the gateway must answer, or everything is taken back and the module fails.
-  - For static addresses only. A NIC with leased or learned addresses or routes is refused, as its network manager
-    would bring them back. Where there is one, better make the bridge in its configuration.
-  - The change is made, checked and taken back by a process of its own session. The connection that the module was
-    started over may break meanwhile.
-  - Nothing is written to the host's network configuration. After a reboot the NIC is as it was.
+  - Creates a bridge with the MAC address and MTU of a NIC, attaches the NIC as its port, and moves the NIC's addresses
+    and routes to the bridge.
+  - Checks that the gateway still answers afterwards. If it does not, all changes are rolled back and the module fails.
+  - Supports static addresses only. The module refuses a NIC with addresses or routes from DHCP or router
+    advertisements, because the service that requested them would add them to the NIC again. Create the bridge in the
+    configuration of that service instead.
+  - A separate process changes, checks and rolls back, so that a lost SSH connection does not leave the host half
+    changed.
+  - The host's network configuration files are not changed. After a reboot the NIC is configured as before.
 options:
   bridge:
     description: Name of the bridge, at most 15 bytes.
     type: str
     required: true
   interface:
-    description: The NIC. No port of another bridge or bond.
+    description: The NIC. It must not be a port of another bridge or bond.
     type: str
     required: true
   gateway:
     description:
-      - A neighbour that must answer ARP or neighbour discovery before and after the change.
-      - The gateway of the default route over O(interface) when left out. If it has none, nothing is checked.
+      - Address of a host on the LAN that answers ARP or neighbour discovery. It is probed before and after the change.
+      - Defaults to the gateway of the default route over O(interface). Without such a route nothing is probed.
     type: str
   timeout:
-    description: How many seconds the gateway has for its answer.
+    description: Seconds to wait for an answer of the gateway. More than V(0), at most V(60).
     type: float
     default: 5
   state:
-    description: V(absent) moves all that is on the bridge to the NIC and removes the bridge, if it has no other ports.
+    description:
+      - V(present) creates the bridge and moves the addresses and routes of the NIC to it.
+      - V(absent) moves the addresses and routes of the bridge back to the NIC and removes the bridge. The module fails
+        if the bridge has other ports.
     type: str
     choices: [present, absent]
     default: present
 attributes:
   check_mode:
     support: full
-    description: Tells what would change, and changes nothing.
+    description: Returns the changes without making them.
   diff_mode:
     support: full
-    description: Shows the changes, a command a line.
+    description: The diff lists the equivalent commands.
   platform:
     platforms: Linux
     support: full
-    description: Runs on Linux as root, and needs iproute2.
+    description: Linux. Requires root and iproute2.
 author:
   - clustered.openvpn contributors (@clustered-openvpn)
 seealso:
   - module: clustered.openvpn.bridge
 notes:
-  - Firewall rules that name the NIC as C(iif) or C(iifname) do not match any more. Packets come in on the bridge.
+  - Packets arrive on the bridge afterwards. Firewall rules that match the NIC by C(iif) or C(iifname) must be changed
+    to the bridge.
 """
 
 EXAMPLES = r"""
-- name: The members are to be on the LAN of eth1
+- name: Attach eth1 to a bridge for cluster members
   clustered.openvpn.bridge_uplink:
     bridge: br-lan
     interface: eth1
     gateway: 192.0.2.1
+
+- name: Move the addresses and routes back to eth1
+  clustered.openvpn.bridge_uplink:
+    bridge: br-lan
+    interface: eth1
+    state: absent
 """
 
 RETURN = r"""
 commands:
-  description: The changes, as an administrator would type them. Empty when nothing was to do.
+  description: Commands that are equivalent to the changes. Empty when nothing differs.
   type: list
   elements: str
   returned: success
   sample: [ip link add name br-lan address 02:00:00:00:00:01 mtu 1500 type bridge mcast_snooping 0]
 """
 
-import os
 from dataclasses import replace
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils import _module
 from ..module_utils import _params as p
-from ..module_utils._kernel import iproute
-from ..module_utils._topology import nic as _nic
-from ..module_utils._topology import nic_move
+from ..module_utils._kernel.command import CommandError
+from ..module_utils._kernel.steps import prepared_diff
+from ..module_utils._topology import bridge_uplink, bridge_uplink_move
 
 ARGUMENT_SPEC = {
     "bridge": {"type": "str", "required": True},
@@ -95,11 +107,11 @@ ARGUMENT_SPEC = {
 }
 
 
-def wanted(params: dict) -> tuple:
-    """The parameters, validated: the names of bridge and NIC, the gateway, and its time."""
+def validated(params: dict) -> tuple:
+    """Names of bridge and NIC, address of the gateway or None, and timeout in seconds. Raises ParameterError."""
     gateway, timeout = params["gateway"], params["timeout"]
     if not 0 < timeout <= 60:
-        raise p.ParameterError("timeout", timeout, "a number of seconds, more than 0 and up to 60")
+        raise p.ParameterError("timeout", timeout, "must be more than 0 and at most 60 seconds")
     return (
         p.interface_name("bridge", params["bridge"]),
         p.interface_name("interface", params["interface"]),
@@ -110,29 +122,26 @@ def wanted(params: dict) -> tuple:
 
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
-    if os.geteuid() != 0:
-        module.fail_json(msg="this module changes the host's network and must run as root: use 'become: true'")
+    _module.require_root(module)
     try:
-        name, interface, gateway, timeout = wanted(module.params)
-        nic, bridge = nic_move.show(interface), nic_move.show(name)
-        if bridge and module.check_mode:  # a task before this one may take its other ports off it
+        name, interface, gateway, timeout = validated(module.params)
+        nic, bridge = bridge_uplink_move.observe(interface), bridge_uplink_move.observe(name)
+        if bridge and module.check_mode:  # an earlier task may detach the other ports
             bridge = replace(bridge, ports=())
-        plan = _nic.plan_take if module.params["state"] == "present" else _nic.plan_give_back
+        plan = bridge_uplink.plan_attach if module.params["state"] == "present" else bridge_uplink.plan_detach
         move = plan(nic, bridge, interface, name)
         if move and not module.check_mode:
             gateway = gateway or move.source.gateway()
-            if gateway and not nic_move.answers(gateway, move.source.name, timeout):
-                remedy = "name a neighbour that does, since it is what shows whether the change went well"
-                raise p.ParameterError("gateway", gateway, f"does not answer on {move.source.name} as it is: {remedy}")
-            failure = nic_move.change(move, gateway, timeout)
+            if gateway and not bridge_uplink_move.responds(gateway, move.source.name, timeout):
+                remedy = "use a host on the LAN that does, since its answer shows whether the change succeeded"
+                raise p.ParameterError("gateway", gateway, f"does not answer on {move.source.name}; {remedy}")
+            failure = bridge_uplink_move.carry_out(move, gateway, timeout)
             if failure:
-                module.fail_json(msg=f"{failure}; everything was taken back")
-    except (p.ParameterError, iproute.IpError) as exc:
+                module.fail_json(msg=f"{failure}; all changes were rolled back")
+    except (p.ParameterError, CommandError) as exc:
         module.fail_json(msg=str(exc))
     commands = move.commands if move else []
-    module.exit_json(
-        changed=bool(commands), commands=commands, diff={"prepared": "".join(f"{command}\n" for command in commands)}
-    )
+    module.exit_json(changed=bool(commands), commands=commands, diff=prepared_diff(commands))
 
 
 if __name__ == "__main__":

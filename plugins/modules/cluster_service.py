@@ -90,6 +90,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils import _params as p
 from ..module_utils._boot import install, units
 from ..module_utils._cluster import cluster
+from ..module_utils._kernel.steps import prepared_diff
 from ..module_utils._openvpn import supervisor
 from ..module_utils._ring import paths
 
@@ -205,12 +206,12 @@ def main() -> None:
             service.present(instances, module.params["failover"])
         else:
             service.absent(others(module.params["name"]))
-    except (p.ParameterError, supervisor.SupervisorError, OSError) as exc:
+    except (p.ParameterError, OSError) as exc:
         module.fail_json(msg=str(exc))
     module.exit_json(
         changed=bool(service.commands),
         commands=service.commands,
-        diff=[*service.diff, {"prepared": "".join(f"{command}\n" for command in service.commands)}],
+        diff=[*service.diff, prepared_diff(service.commands)],
     )
 
 

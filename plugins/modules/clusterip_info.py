@@ -91,15 +91,12 @@ clusters:
       unowned: []
 """
 
-import os
-
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import _module
 from ..module_utils._cluster import facts
 from ..module_utils._cluster.cluster import IPV6_SUFFIX, cluster_name
-from ..module_utils._kernel import nft
-from ..module_utils._kernel.kernel import RUN_NETNS
+from ..module_utils._kernel import namespaces
 from ..module_utils._params import ParameterError
 
 
@@ -109,14 +106,15 @@ def main() -> None:
     try:
         if only is not None:
             cluster_name("name", only)
-        with _module.opened(module) as kernel:
-            namespaces = sorted(os.listdir(RUN_NETNS)) if os.path.isdir(RUN_NETNS) else []
+        _module.require_root(module)
+        with _module.kernel_of(module) as kernel:
+            netnses = namespaces.names()
             clusters = {
-                name: facts.cluster_facts(kernel, name, namespaces)
+                name: facts.cluster_facts(kernel, name, netnses)
                 for name in facts.names(kernel)
                 if only in (None, name.removesuffix(IPV6_SUFFIX))
             }
-    except (ParameterError, nft.NftError) as exc:
+    except (ParameterError, OSError) as exc:
         module.fail_json(msg=str(exc))
     module.exit_json(changed=False, clusters=clusters)
 

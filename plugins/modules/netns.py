@@ -7,34 +7,34 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: netns
-short_description: Network namespaces, with loopback up and sysctls set
+short_description: Manage network namespaces
 version_added: 0.1.0
 description:
-  - Makes or removes named network namespaces, as C(ip netns) does.
-  - The loopback interface of each is up, and the sysctls given are set inside.
-  - A sysctl that is not named is left as it is.
+  - Creates and removes named network namespaces, like C(ip netns).
+  - Sets the loopback interface of each namespace up, and the given sysctls inside it. Other sysctls are left alone.
 options:
   namespaces:
-    description: The namespaces. A whole cluster is one task.
+    description: Network namespaces to manage. One task can manage all members of a cluster.
     type: list
     elements: dict
     required: true
     suboptions:
       name:
-        description: Name of the namespace, as in C(/run/netns).
+        description: Name of the namespace, as C(ip netns list) shows it.
         type: str
         required: true
       sysctls:
         description:
-          - Keys under C(net.) and their values, as C(sysctl) writes them.
-          - A key may be written with slashes, for interface names that have dots in them.
+          - Sysctls under C(net.) to set inside the namespace, as a dictionary of keys and values.
+          - Write a key with slashes if an interface name in it contains dots, for example
+            V(net/ipv4/conf/eth0.5/rp_filter).
         type: dict
         default: {}
   state:
     description:
-      - V(present) makes what is missing and repairs what differs.
-      - V(absent) removes the namespaces. Processes inside keep running in a namespace without a name, so stop them
-        first.
+      - V(present) creates missing namespaces, and sets loopback interfaces and sysctls that differ.
+      - V(absent) removes the namespaces. Stop the processes inside first. They would keep running in a namespace
+        that no longer has a name.
     type: str
     choices: [present, absent]
     default: present
@@ -45,7 +45,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Two members
+- name: Create the namespaces of two cluster members
   clustered.openvpn.netns:
     namespaces:
       - name: vpn1
@@ -55,7 +55,7 @@ EXAMPLES = r"""
         sysctls:
           net.ipv4.ip_forward: 1
 
-- name: The second one goes
+- name: Remove the namespace of the second member
   clustered.openvpn.netns:
     namespaces:
       - name: vpn2
@@ -64,7 +64,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 commands:
-  description: The changes, as an administrator would type them. Empty when nothing was to do.
+  description: Commands that are equivalent to the changes. Empty when nothing differs.
   type: list
   elements: str
   returned: success
@@ -95,10 +95,10 @@ def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
     present = module.params["state"] == "present"
     try:
-        wanted = namespaces.namespaces_from(module.params["namespaces"])
+        desired = namespaces.namespaces_from(module.params["namespaces"])
     except ParameterError as exc:
         module.fail_json(msg=str(exc))
-    _module.run(module, lambda kernel: reconcile.namespaces(kernel, wanted, present))
+    _module.run(module, lambda kernel: reconcile.namespaces(kernel, desired, present))
 
 
 if __name__ == "__main__":

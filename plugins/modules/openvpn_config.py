@@ -7,16 +7,17 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: openvpn_config
-short_description: Configurations of OpenVPN processes, all of them in one task
+short_description: Manage OpenVPN configuration files
 version_added: 0.1.0
 description:
-  - Writes or removes C(/etc/openvpn/ROLE/NAME.conf), which M(clustered.openvpn.openvpn_instance) runs a process from.
-  - A cluster has a configuration for each instance of each member. M(ansible.builtin.template) in a loop takes most of
-    a second for each of them, also when there is nothing to do. This module takes that for all of them.
-  - Each file is replaced as a whole, a symbolic link by a file. A process that runs is not touched.
+  - Writes or removes the files C(/etc/openvpn/ROLE/NAME.conf), from which M(clustered.openvpn.openvpn_instance) starts
+    OpenVPN processes.
+  - A cluster has one configuration for each instance of each member. M(ansible.builtin.template) in a loop takes most
+    of a second per file, even if nothing changes. This module writes all files in about the same time.
+  - Each file is replaced atomically. A symbolic link is replaced by a file. Running processes are not restarted.
 options:
   configurations:
-    description: The configurations to write. For O(state=present), which requires it.
+    description: Configurations to write. Required if O(state=present).
     type: list
     elements: dict
     suboptions:
@@ -25,40 +26,40 @@ options:
         type: str
         required: true
       content:
-        description: The configuration. It is shown in diffs, and nowhere else.
+        description: Content of the file. It appears in diffs, but in no other output and not in the log of the host.
         type: str
         required: true
   names:
-    description: Names of the instances whose configurations are removed. For O(state=absent), which requires it.
+    description: Names of the instances whose configurations are removed. Required if O(state=absent).
     type: list
     elements: str
   role:
-    description: The directory, which belongs to one of the distribution's units. For O(state=present) it must exist.
+    description: Role of the instances, which selects the directory. For O(state=present) the directory must exist.
     type: str
     choices: [server, client]
     default: server
   group:
     description:
-      - The group that may read the files. For O(state=present) it must exist.
-      - The owner is C(root), the mode C(0640).
+      - Group with read access to the files. For O(state=present) it must exist.
+      - The files belong to C(root) and have the mode C(0640).
     type: str
     default: openvpn
   state:
-    description: V(present) writes O(configurations), V(absent) removes those of O(names).
+    description: V(present) writes O(configurations). V(absent) removes the configurations of O(names).
     type: str
     choices: [present, absent]
     default: present
 attributes:
   check_mode:
     support: full
-    description: A directory or a group that does not exist is taken as made by an earlier task.
+    description: A directory or group that does not exist is assumed to be created by an earlier task.
   diff_mode:
     support: full
-    description: The text of the files, and their owner and rights where these change.
+    description: Shows the content of the files, and their owner and mode if these change.
   platform:
     support: full
     platforms: posix
-    description: Linux, as root.
+    description: Requires Linux and root.
 author:
   - clustered.openvpn contributors (@clustered-openvpn)
 seealso:
@@ -66,7 +67,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Two instances that differ in their ports
+- name: Configure two instances with different ports
   clustered.openvpn.openvpn_config:
     configurations:
       - name: office-udp
@@ -80,14 +81,14 @@ EXAMPLES = r"""
           proto tcp-server
           port 443
 
-- name: A client
+- name: Configure a client
   clustered.openvpn.openvpn_config:
     role: client
     configurations:
       - name: office
         content: "{{ lookup('ansible.builtin.template', 'office.conf.j2') }}"
 
-- name: Not these any more
+- name: Remove the configuration of an instance
   clustered.openvpn.openvpn_config:
     names: [office-tcp]
     state: absent
@@ -95,7 +96,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 changed_names:
-  description: Names of the instances whose files were (in check mode, would be) written or removed.
+  description: Names of the instances whose files were written or removed. In check mode, those that would be.
   type: list
   elements: str
   returned: always
@@ -109,7 +110,7 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import _files, _params
-from ..module_utils._openvpn.instance import account_name, instance_name
+from ..module_utils._openvpn.instance import account_name, config_directory, config_path, instance_name
 from ..module_utils._params import ParameterError
 
 MODE = 0o640
@@ -130,72 +131,74 @@ ARGUMENT_SPEC = {
 
 
 class Module(AnsibleModule):
-    """Says nothing of contents but in a diff: they may have secrets, and the host's log has many readers."""
+    """Keeps contents out of the log and the result (except for diffs): they may contain secrets."""
 
     def _log_invocation(self) -> None:
         names = self.params["names"] or [item["name"] for item in self.params["configurations"] or []]
         self.log(f"Invoked with state={self.params['state']} role={self.params['role']} for {names}")
 
     def _return_formatted(self, kwargs: dict[str, t.Any]) -> None:
-        # Not all but the configurations: an option that is misspelt may have them too.
+        # an option with a misspelled name may contain configurations, too.
         shown = ("names", "role", "group", "state")
         kwargs.setdefault("invocation", {"module_args": {key: self.params.get(key) for key in shown}})
         super()._return_formatted(kwargs)
 
 
-def gid_of(module: AnsibleModule) -> int | None:
-    """The group's number."""
+def find_gid(module: AnsibleModule) -> int | None:
+    """The GID of the parameter C(group); None if it does not exist yet (check mode). Raises ParameterError."""
     name = account_name("group", module.params["group"])
     try:
         return grp.getgrnam(name).gr_gid
     except KeyError as exc:
         if module.check_mode:
             return None
-        raise ParameterError("group", name, "there is no such group; make it with ansible.builtin.group") from exc
+        raise ParameterError("group", name, "there is no such group; create it with ansible.builtin.group") from exc
 
 
-def wanted_from(module: AnsibleModule, directory: str) -> dict[str, _files.File | None]:
-    """Parameters -> name and file, nothing for one to remove; all of them checked before anything is touched."""
+def desired_files(module: AnsibleModule) -> dict[str, _files.File | None]:
+    """Path -> desired file, or None for a file to remove. Raises ParameterError."""
+    role = module.params["role"]
     parameter = "configurations" if module.params["state"] == "present" else "names"
     if module.params[parameter] is None:
-        raise ParameterError(parameter, None, "give a list, [] for none")
+        raise ParameterError(parameter, None, "use a list, [] for an empty one")
     if parameter == "names":
-        return {instance_name(f"names[{i}]", name): None for i, name in enumerate(module.params["names"])}
+        names = (instance_name(f"names[{i}]", name) for i, name in enumerate(module.params["names"]))
+        return {config_path(role, name): None for name in names}
+    directory = config_directory(role)
     if not os.path.isdir(directory) and not module.check_mode:
-        raise ParameterError("role", module.params["role"], f"there is no directory {directory}; make it")
-    gid, items = gid_of(module), module.params["configurations"]
+        raise ParameterError("role", role, f"there is no directory {directory}; create it")
+    gid, items = find_gid(module), module.params["configurations"]
     _params.unique("configurations[].name", (item["name"] for item in items))
     result: dict[str, _files.File | None] = {}
     for i, item in enumerate(items):
         name = instance_name(f"configurations[{i}].name", item["name"])
         try:
-            result[name] = _files.File(item["content"].encode(), MODE, gid)
+            result[config_path(role, name)] = _files.File(item["content"].encode(), MODE, gid)
         except UnicodeEncodeError as exc:
             raise ParameterError(f"configurations[{i}].content", name, "write its content in UTF-8") from exc
     return result
 
 
 def run(module: AnsibleModule) -> None:
-    directory = f"/etc/openvpn/{module.params['role']}"
-    wanted = {f"{directory}/{name}.conf": file for name, file in wanted_from(module, directory).items()}
+    desired = desired_files(module)
     parameter = "configurations[].name" if module.params["state"] == "present" else "names[]"
-    there = {path: _files.look(parameter, path) for path in wanted}
-    todo = [path for path in wanted if _files.differs(there[path], wanted[path])]
-    for path in () if module.check_mode else wanted:
-        file = wanted[path]
+    present = {path: _files.look(parameter, path) for path in desired}
+    changed = [path for path in desired if _files.differs(present[path], desired[path])]
+    for path in () if module.check_mode else desired:
+        file = desired[path]
         try:
             if file is None:
                 _files.remove(path)
-            elif path in todo:
+            elif path in changed:
                 _files.replace(path, file.content, file.mode, file.gid)
             else:
                 _files.forget(path)
         except OSError as exc:
             module.fail_json(msg=f"{path}: {exc.strerror}")
     module.exit_json(
-        changed=bool(todo),
-        changed_names=[os.path.basename(path).removesuffix(".conf") for path in todo],
-        diff=[one for path in todo for one in _files.diff(path, there[path], wanted[path])],
+        changed=bool(changed),
+        changed_names=[os.path.basename(path).removesuffix(".conf") for path in changed],
+        diff=[part for path in changed for part in _files.diff(path, present[path], desired[path])],
     )
 
 
@@ -207,7 +210,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     if os.geteuid() != 0:
-        module.fail_json(msg="this module writes root's files and must run as root: use 'become: true'")
+        module.fail_json(msg="this module writes files of root and must run as root: use 'become: true'")
     try:
         run(module)
     except (ParameterError, OSError) as exc:

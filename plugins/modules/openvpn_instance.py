@@ -7,30 +7,31 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: openvpn_instance
-short_description: OpenVPN processes, servers and clients, in network namespaces
+short_description: Manage OpenVPN processes in network namespaces
 version_added: 0.1.0
 description:
-  - Starts, stops, restarts or removes OpenVPN processes, each from a configuration that is there already, each in a
-    network namespace if wanted, as an unprivileged user with C(CAP_NET_ADMIN) (and C(CAP_NET_BIND_SERVICE), if the
-    configuration names a port below 1024).
-  - Where systemd runs, the distribution's units C(openvpn-server@) and C(openvpn-client@) are used, each instance
-    with a drop-in. Elsewhere, in a container for example, plain processes with a pid file.
-  - The management socket, the status file, the pid file and (plain processes) the log are given on the command line,
-    so a configuration needs none of them.
-  - A changed configuration is tried before a running instance is touched. The real binary starts it in a scratch
-    network namespace without a way out, as the same user, with its own management socket, status, pid and log files,
-    pool persistence, and with every script replaced by one that does nothing. The trial is passed when the
-    initialization is complete. A configuration that connects to a peer cannot do so there. It has passed when it
-    tries to connect, after its options, keys and certificates were loaded. Plug-ins are loaded in a trial.
-  - One configuration that fails its trial stops the whole task before anything is touched.
-  - Before a process is started or restarted, what it would fail by, or serve nobody with, is looked for. That is a
-    certificate that has expired, that does not belong to its key or that the CA did not sign, a revocation list that
-    has expired or that is of another CA, a file that the user cannot read, a port that another process holds. One of
-    them stops the whole task before anything is touched. Where an instance runs and nothing is to be done, it is a
-    warning. A first start has no trial, since it disturbs nobody. An instance that fails it is stopped again.
+  - Starts, stops, restarts or removes OpenVPN processes, called instances. Each one runs from an existing
+    configuration, as an unprivileged user, optionally in a network namespace. Its only capabilities are
+    C(CAP_NET_ADMIN) and, if the configuration has a port below 1024, C(CAP_NET_BIND_SERVICE).
+  - On hosts with systemd, the instances run in the distribution's units C(openvpn-server@) and C(openvpn-client@), each
+    with a drop-in. On other hosts, such as containers, they run as plain processes with a pid file.
+  - The module sets the management socket, the status file, the pid file and the log of a plain process on the command
+    line, so configurations need not contain them.
+  - A changed configuration must pass a trial before a running instance is restarted. In the trial, OpenVPN starts as
+    the same user in an isolated network namespace, with its own management socket, status, pid and log file and its own
+    persistent pool. Scripts are replaced by C(/bin/true); plug-ins are loaded. A server passes when its initialization
+    is complete. A configuration that connects to a peer passes when it tries to connect, after it has loaded its
+    options, keys and certificates.
+  - If the configuration of one instance fails its trial, the task fails before any change.
+  - Before a process is started or restarted, the module checks for problems with which OpenVPN would not start or would
+    refuse all clients. These are an expired certificate, a certificate that does not match its key or its CA, a
+    revocation list that is expired or issued by another CA, a file that the user cannot read, and a port in use. If it
+    finds one, the task fails before any change. Certificates and revocation lists of instances that keep running are
+    checked, too, but only cause warnings.
+  - An instance that was not running is started without a trial, and stopped again if it does not become ready.
 options:
   instances:
-    description: The instances. A whole cluster is one task; they are started side by side.
+    description: The instances. They are started in parallel.
     type: list
     elements: dict
     required: true
@@ -40,68 +41,70 @@ options:
         type: str
         required: true
       role:
-        description: Which of the distribution's units is used, and where the configuration is expected.
+        description: Role of the instance. Selects the distribution's unit and the directory of the configuration.
         type: str
         choices: [server, client]
         default: server
       netns:
         description:
-          - Name of the network namespace that the process lives in. It must exist. Without it, the host's own.
-          - A process that is in another one, because the namespace was removed or made anew, is restarted.
+          - Network namespace of the process. It must exist. If omitted, the process runs in the host's own namespace.
+          - A process in another namespace is restarted. This includes a namespace that was deleted and created again.
         type: str
       config:
         description:
-          - The configuration. Files that it includes or names may be relative to its directory.
-          - The instance's user must be able to read it, and everything that it names.
-          - A change of the configuration, of its includes, or of a key or certificate file restarts the instance.
-            C(crl-verify) and C(client-config-dir) do not count, because OpenVPN reads them at every connect. See
+          - Path of the configuration. Relative paths in it are relative to its directory.
+          - The user of the instance must have read access to it and to all files that it names.
+          - The instance is restarted if the configuration, an included file, a key or a certificate changes. Changes of
+            C(crl-verify) and C(client-config-dir) need no restart because OpenVPN reads them at every connect. See
             RV(instances[].refreshed).
-          - It must not have C(daemon), C(user), C(group), C(chroot), C(management-hold), C(management-client).
+          - It must not contain C(daemon), C(user), C(group), C(chroot), C(management-hold) or C(management-client).
           - Defaults to C(/etc/openvpn/ROLE/NAME.conf).
         type: path
       cpus:
-        description: Numbers of the CPUs that the process may run on. Empty for all.
+        description: Numbers of the CPUs on which the process may run. If empty, all CPUs.
         type: list
         elements: int
         default: []
       user:
-        description: The user that the process runs as. It must exist.
+        description: User of the process. It must exist.
         type: str
         default: openvpn
       group:
-        description: The group that the process runs as. It must exist.
+        description: Group of the process. It must exist.
         type: str
         default: openvpn
       management:
         description:
-          - Path of the management socket. OpenVPN makes it accessible to everyone, so its directory must not be.
-          - Defaults to C(/run/clustered-openvpn/NAME/management.sock), in a directory of the instance's user and
-            group.
+          - Path of the management socket. OpenVPN creates it with access for all users, so its directory must restrict
+            access.
+          - Defaults to C(/run/clustered-openvpn/NAME/management.sock), in a directory with access for the instance's
+            user and group.
         type: path
   state:
     description:
-      - V(started) makes sure that the instances run, from the files as they are now, in the right namespace, and that
-        they are ready, which is what C(CONNECTED,SUCCESS) on the management socket says. Otherwise the task fails
-        with the end of the log; an instance that did not run before is then stopped again, one that was restarted
-        goes on trying.
-      - V(restarted) does the same, and restarts those that run already.
-      - V(stopped) ends them.
-      - V(absent) ends them and removes what this module made, the pool persistence and the log of a plain process
-        included. The configuration stays.
+      - V(started) ensures that the instances run with the present files in their network namespaces, and waits until
+        they are ready. An instance is ready when its management socket reports C(CONNECTED,SUCCESS). Otherwise the task
+        fails with the end of the log. An instance that was not running before is then stopped; a restarted one keeps
+        trying.
+      - V(restarted) does the same, and also restarts instances that run already.
+      - V(stopped) stops the instances.
+      - V(absent) stops the instances and removes all files that this module created, including the persistent pool and
+        the log of a plain process. The configuration is kept.
     type: str
     choices: [started, stopped, restarted, absent]
     default: started
   enabled:
     description:
-      - Whether systemd starts the instances at boot. Plain processes do not come back after a boot.
-      - Defaults to V(true) for O(state=started) and O(state=restarted), and to what it is for O(state=stopped).
+      - Whether systemd starts the instances at boot. Plain processes are not started at boot.
+      - Defaults to V(true) for O(state=started) and O(state=restarted). For O(state=stopped), it is not changed by
+        default.
     type: bool
   timeout:
-    description: Seconds that an instance has to become ready, and a configuration to pass its trial, 1 to 3600.
+    description: Time in seconds for an instance to become ready, and for a configuration to pass its trial. 1 to 3600.
     type: int
     default: 30
   supervisor:
-    description: What keeps the processes. V(auto) is V(systemd) where systemd runs, V(process) elsewhere.
+    description: Supervisor of the processes. V(auto) is V(systemd) on hosts with systemd, V(process) on others.
     type: str
     choices: [auto, systemd, process]
     default: auto
@@ -109,32 +112,33 @@ attributes:
   check_mode:
     support: full
     description:
-      - Says what would be started, restarted or stopped. No trial is made, and readiness is not asked.
-      - A namespace, a configuration, a program or a user that does not exist is taken as made by an earlier task, and
-        what stops a start, such as an expired certificate, as put right by one, each with a warning.
+      - Trials and readiness checks are skipped.
+      - A network namespace, configuration, program or user that does not exist is assumed to be created by an earlier
+        task. A problem that prevents a start, such as an expired certificate, is assumed to be fixed by one. Each is
+        reported as a warning.
   diff_mode:
     support: full
-    description: The diff is the list of commands that an administrator would type for the same changes.
+    description: Shows the changes as shell commands.
   platform:
     support: full
     platforms: posix
-    description: Linux, as root.
+    description: Requires Linux and root.
 requirements:
   - OpenVPN 2.5 or newer on the managed host
   - iproute2 and util-linux on the managed host (C(ip), C(ss), C(nsenter), C(setpriv), C(taskset), C(unshare))
 notes:
-  - A restart disconnects the clients of an instance. A server with C(explicit-exit-notify) tells them, and they are
-    back at once.
-  - A configuration that connects to a peer is ready when it is connected, so O(state=started) of a client needs its
-    server.
+  - A restart disconnects the clients of an instance. A server with C(explicit-exit-notify) notifies them, and they
+    reconnect immediately.
+  - A client is ready when it is connected, so O(state=started) requires that its server is reachable.
 author:
   - clustered.openvpn contributors (@clustered-openvpn)
 seealso:
+  - module: clustered.openvpn.openvpn_config
   - module: clustered.openvpn.openvpn_instance_info
 """
 
 EXAMPLES = r"""
-- name: Two members of a cluster, the second with two instances
+- name: Run two members of a cluster, the second one with two instances
   clustered.openvpn.openvpn_instance:
     instances:
       - name: vpn1-udp
@@ -147,14 +151,14 @@ EXAMPLES = r"""
         netns: vpn2
         cpus: [1]
 
-- name: A client in the host's own network namespace
+- name: Run a client in the host's own network namespace
   clustered.openvpn.openvpn_instance:
     instances:
       - name: branch
         role: client
     timeout: 60
 
-- name: A member retires
+- name: Remove the instances of a retired member
   clustered.openvpn.openvpn_instance:
     instances:
       - name: vpn2-udp
@@ -164,13 +168,13 @@ EXAMPLES = r"""
 
 RETURN = r"""
 commands:
-  description: The changes, as an administrator would type them. Empty when nothing was to do.
+  description: The changes as shell commands. Empty if nothing changed.
   type: list
   elements: str
   returned: always
   sample: ["systemctl restart openvpn-server@vpn1-udp  # drops 3 clients"]
 instances:
-  description: What became of each instance, also when another one failed.
+  description: The result of each instance, also if the task failed.
   type: list
   elements: dict
   returned: always
@@ -180,43 +184,43 @@ instances:
       type: str
       returned: always
     actions:
-      description: What was done (in check mode, would be done).
+      description: Actions taken. In check mode, those that would be taken.
       type: list
       elements: str
       returned: always
       sample: [configured, restarted]
     reason:
-      description: Why.
+      description: Reason for the actions.
       type: str
       returned: always
-      sample: the configuration is not the one it was started with; this drops 3 clients
+      sample: its configuration has changed since the process started; this drops 3 clients
     dropped_clients:
       description:
-        - How many clients were connected, just before, to a server that was (in check mode, would be) restarted or
-          stopped.
+        - Number of clients that were connected to a server immediately before it was restarted or stopped. In check
+          mode, before it would be.
         - Null if the management socket did not answer.
       type: int
       returned: when a running server is restarted or stopped
       sample: 3
     refreshed:
       description:
-        - Files of C(crl-verify) and C(client-config-dir) that changed since the process was started. OpenVPN reads them
-          when a client connects, so there is nothing to do, and they count neither as an action nor as a change.
-        - A client that is connected already stays as it is until it connects anew.
+        - Files of C(crl-verify) and C(client-config-dir) that changed since the process started. OpenVPN reads them
+          when a client connects, so they require no action and do not count as a change.
+        - They take effect for connected clients when these reconnect.
       type: list
       elements: str
-      returned: when there are any, and the instance was left alone
+      returned: when such files changed and the instance was not restarted
       sample: [/etc/openvpn/pki/crl.pem]
     pid:
-      description: The process, 0 if there is none.
+      description: Process ID, or 0 if no process runs.
       type: int
       returned: always
     error:
-      description: What went wrong with this instance, with the end of its log.
+      description: Error of this instance, with the end of its log.
       type: str
       returned: when the instance failed
 supervisor:
-  description: What keeps the processes, V(systemd) or V(process).
+  description: Supervisor of the processes, V(systemd) or V(process).
   type: str
   returned: always
 """
@@ -226,9 +230,12 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils._openvpn.instance import INSTANCE_OPTIONS, Desired, instances_from
+from ..module_utils._kernel.command import CommandError
+from ..module_utils._kernel.steps import prepared_diff
+from ..module_utils._openvpn.instance import INSTANCE_OPTIONS, instances_from
 from ..module_utils._openvpn.lifecycle import Lifecycle, choose_supervisor
-from ..module_utils._openvpn.supervisor import SupervisorError, has_systemd
+from ..module_utils._openvpn.plan import Desired
+from ..module_utils._openvpn.supervisor import has_systemd
 from ..module_utils._params import ParameterError
 
 MAX_TIMEOUT = 3600
@@ -245,45 +252,48 @@ def run(module: AnsibleModule) -> None:
     p = module.params
     instances = instances_from(p["instances"])
     if not 1 <= p["timeout"] <= MAX_TIMEOUT:
-        raise ParameterError("timeout", p["timeout"], f"give a number of seconds, 1 to {MAX_TIMEOUT}")
+        raise ParameterError("timeout", p["timeout"], f"use a number of seconds from 1 to {MAX_TIMEOUT}")
     if os.geteuid() != 0:
         module.fail_json(msg="this module starts processes for other users and must run as root: use 'become: true'")
     if p["supervisor"] == "systemd" and not has_systemd():
         raise ParameterError("supervisor", "systemd", "systemd does not run on this host; use 'auto' or 'process'")
     supervisor = choose_supervisor(p["supervisor"])
     task = Lifecycle(supervisor, Desired(p["state"], p["enabled"]), p["timeout"], module.warn)
-    task.look(instances)
-    missing = task.missing()
-    if task.mistakes() or (missing and not module.check_mode):
-        refused = task.report(predicted=False)
-        msg = "; ".join(task.mistakes() + missing)
-        module.fail_json(msg=msg, commands=[], instances=refused, supervisor=supervisor.name)
+    task.prepare(instances)
+    invalid, missing = task.invalid_parameters(), task.missing_prerequisites()
+    if invalid or (missing and not module.check_mode):
+        module.fail_json(
+            msg="; ".join(invalid + missing),
+            commands=[],
+            instances=task.report(predicted=False),
+            supervisor=supervisor.name,
+        )
     for sentence in missing:
-        module.warn(f"{sentence} (check mode: taken as made by an earlier task)")
+        module.warn(f"{sentence} (check mode: assumed to be done by an earlier task)")
     commands = task.commands()
-    if not module.check_mode:
-        task.apply()
-        if task.errors and not task.applied:  # it was found unsound, or a trial failed: nothing was done
-            commands = []
+    if module.check_mode:
+        for name, sentence in task.failing_starts().items():
+            module.warn(f"{name}: {sentence} (check mode: assumed to be fixed by an earlier task)")
     else:
-        for name, sentence in task.unsound().items():
-            module.warn(f"{name}: {sentence} (check mode: taken as put right by an earlier task)")
+        task.apply()
+        if task.errors and not task.changed:  # a check or a trial failed
+            commands = []
     result: dict[str, t.Any] = {
         "commands": commands,
-        "diff": {"prepared": "".join(f"{line}\n" for line in commands)},
+        "diff": prepared_diff(commands),
         "instances": task.report(predicted=module.check_mode),
         "supervisor": supervisor.name,
     }
     if task.errors:
-        module.fail_json(msg="\n".join(task.errors), changed=task.applied, **result)
-    module.exit_json(changed=bool(task.steps), **result)
+        module.fail_json(msg="\n".join(task.errors), changed=task.changed, **result)
+    module.exit_json(changed=bool(task.actions), **result)
 
 
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
     try:
         run(module)
-    except (ParameterError, SupervisorError) as exc:
+    except (ParameterError, CommandError) as exc:
         module.fail_json(msg=str(exc))
 
 

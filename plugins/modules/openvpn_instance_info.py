@@ -7,21 +7,21 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: openvpn_instance_info
-short_description: State and clients of OpenVPN processes
+short_description: Get the state and the clients of OpenVPN processes
 version_added: 0.1.0
 description:
-  - Tells what the processes made by M(clustered.openvpn.openvpn_instance) do, and who is connected to them.
-  - The management socket serves one client at a time, so the module connects for a moment only. If somebody else has
-    it, the module tries again a few times, and then says so in C(message).
+  - Returns the state and the connected clients of the instances managed by M(clustered.openvpn.openvpn_instance).
+  - A management socket serves one connection at a time, so the module connects only briefly. If another program is
+    connected, the module retries a few times, and then reports the busy socket in C(message).
 options:
   instances:
     description:
-      - Names of instances. One that is not known on the host is reported with the state V(absent).
-      - Without it, every instance of the host.
+      - Names of instances. An instance that does not exist on the host has the state V(absent).
+      - If omitted, all instances of the host.
     type: list
     elements: str
   supervisor:
-    description: What keeps the processes. V(auto) is V(systemd) where systemd runs, V(process) elsewhere.
+    description: Supervisor of the processes. V(auto) is V(systemd) on hosts with systemd, V(process) on others.
     type: str
     choices: [auto, systemd, process]
     default: auto
@@ -35,7 +35,7 @@ attributes:
   platform:
     support: full
     platforms: posix
-    description: Linux, as root.
+    description: Requires Linux and root.
 author:
   - clustered.openvpn contributors (@clustered-openvpn)
 seealso:
@@ -43,15 +43,15 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Look at all instances
+- name: Get the state of all instances
   clustered.openvpn.openvpn_instance_info:
   register: openvpn
 
-- name: Show who is connected
+- name: Show the connected clients
   ansible.builtin.debug:
     msg: "{{ openvpn.instances | map(attribute='clients') | flatten | map(attribute='common_name') }}"
 
-- name: Fail unless a member serves
+- name: Fail unless an instance is ready
   clustered.openvpn.openvpn_instance_info:
     instances: [vpn1-udp]
   register: openvpn
@@ -60,7 +60,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 instances:
-  description: The instances, in the order asked for, or sorted by name.
+  description: The instances, in the order of O(instances), or sorted by name.
   type: list
   elements: dict
   returned: success
@@ -71,129 +71,129 @@ instances:
       returned: always
     state:
       description:
-        - V(running), V(stopped), or V(absent) if the host does not know it.
-        - V(restarting) if there is no process but systemd will try again.
+        - V(running), V(stopped), or V(absent) if the instance does not exist on the host.
+        - V(restarting) if systemd is about to start the process again.
       type: str
       returned: always
     ready:
-      description: Whether the management socket says C(CONNECTED,SUCCESS).
+      description: Whether the management socket reports C(CONNECTED,SUCCESS).
       type: bool
       returned: always
     connection:
-      description: The state on the management socket, empty if it could not be asked.
+      description: State reported by the management socket, or empty if it did not answer.
       type: str
       returned: always
       sample: CONNECTED,SUCCESS
     message:
-      description: Why the management socket could not be asked, empty if it could.
+      description: Why the management socket did not answer, or empty if it did.
       type: str
       returned: always
     pid:
-      description: The process, 0 if there is none.
+      description: Process ID, or 0 if no process runs.
       type: int
       returned: always
     uptime:
-      description: Seconds since the process started.
+      description: Time since the process started, in seconds.
       type: int
       returned: always
     version:
-      description: OpenVPN's version, of the process that runs.
+      description: Version of the running OpenVPN process.
       type: str
       returned: always
       sample: 2.6.14
     role:
-      description: V(server) or V(client).
+      description: Role of the instance, V(server) or V(client).
       type: str
-      returned: when the host knows it
+      returned: when the instance exists
     netns:
-      description: Network namespace that it ought to live in, empty for the host's own.
+      description: Configured network namespace, or empty for the host's own.
       type: str
-      returned: when the host knows it
+      returned: when the instance exists
     netns_ok:
-      description: Whether the process lives in the namespace that has the name now.
+      description: Whether the process runs in the present network namespace of that name.
       type: bool
-      returned: when the host knows it
+      returned: when the instance exists
     enabled:
-      description: Whether it is started at boot.
+      description: Whether the instance is started at boot.
       type: bool
-      returned: when the host knows it
+      returned: when the instance exists
     config:
       description: Path of the configuration.
       type: str
-      returned: when the host knows it
+      returned: when the instance exists
     management:
       description: Path of the management socket.
       type: str
-      returned: when the host knows it
+      returned: when the instance exists
     status_file:
       description: Path of the status file.
       type: str
-      returned: when the host knows it
+      returned: when the instance exists
     virtual_address:
-      description: Its own address in the VPN.
+      description: IPv4 address of the instance in the VPN.
       type: str
-      returned: when the host knows it
+      returned: when the instance exists
     virtual_address6:
-      description: Its own IPv6 address in the VPN.
+      description: IPv6 address of the instance in the VPN.
       type: str
-      returned: when the host knows it
+      returned: when the instance exists
     remote_address:
-      description: Address and port of a client's server.
+      description: Address and port of the server to which a client is connected.
       type: str
-      returned: when the host knows it
+      returned: when the instance exists
     counters:
-      description: Byte counters of a client, by OpenVPN's names for them.
+      description: Byte counters of a client, under the names that OpenVPN gives them.
       type: dict
-      returned: when the host knows it
+      returned: when the instance exists
       sample: {"TCP/UDP read bytes": 3508}
     clients:
-      description: Who is connected to a server.
+      description: Clients connected to a server.
       type: list
       elements: dict
       returned: always
       contains:
         common_name:
-          description: Common name of its certificate.
+          description: Common name in the client's certificate.
           type: str
           returned: always
         real_address:
-          description: Address and port that it comes from.
+          description: Source address and port of the client's packets.
           type: str
           returned: always
         virtual_address:
-          description: Its address in the VPN.
+          description: IPv4 address of the client in the VPN.
           type: str
           returned: always
         virtual_address6:
-          description: Its IPv6 address in the VPN.
+          description: IPv6 address of the client in the VPN.
           type: str
           returned: always
         bytes_received:
-          description: Bytes from the client.
+          description: Bytes received from the client.
           type: int
           returned: always
         bytes_sent:
-          description: Bytes to the client.
+          description: Bytes sent to the client.
           type: int
           returned: always
         connected_since:
-          description: Seconds since 1970-01-01.
+          description: Time of the connect, in seconds since 1970-01-01.
           type: int
           returned: always
         cid:
-          description: The client's number on the management socket.
+          description: Client ID on the management socket.
           type: int
           returned: always
         peer_id:
-          description: The number in its data packets.
+          description: Peer ID in the client's data packets.
           type: int
           returned: always
         cipher:
-          description: Cipher of its data channel.
+          description: Cipher of the client's data channel.
           type: str
           returned: always
 supervisor:
-  description: What keeps the processes, V(systemd) or V(process).
+  description: Supervisor of the processes, V(systemd) or V(process).
   type: str
   returned: success
 """
@@ -205,17 +205,18 @@ from dataclasses import asdict
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils._kernel.command import CommandError
 from ..module_utils._openvpn import processes
-from ..module_utils._openvpn import supervisor as _supervisor
-from ..module_utils._openvpn.instance import Instance, Observed
+from ..module_utils._openvpn.instance import Instance
 from ..module_utils._openvpn.lifecycle import choose_supervisor
 from ..module_utils._openvpn.management import Management, ManagementError, ask
+from ..module_utils._openvpn.plan import Observed
 
 ARGUMENT_SPEC = {
     "instances": {"type": "list", "elements": "str"},
     "supervisor": {"type": "str", "choices": ["auto", "systemd", "process"], "default": "auto"},
 }
-NOTHING: dict[str, t.Any] = {
+ABSENT: dict[str, t.Any] = {
     "ready": False,
     "connection": "",
     "message": "",
@@ -227,11 +228,11 @@ NOTHING: dict[str, t.Any] = {
 
 
 def describe(instance: Instance, observed: Observed) -> dict[str, t.Any]:
-    """Everything about one instance."""
+    """The result of one instance."""
     running = "running" if observed.pid else "restarting" if observed.active else "stopped"
     uptime = int(time.time() - processes.started_at(observed.pid)) if observed.pid else 0
     result = {
-        **NOTHING,
+        **ABSENT,
         "name": instance.name,
         "state": running,
         "role": instance.role,
@@ -248,10 +249,12 @@ def describe(instance: Instance, observed: Observed) -> dict[str, t.Any]:
         "remote_address": "",
         "counters": {},
     }
-    return {**result, **_asked(instance)} if observed.pid else result
+    return {**result, **_management(instance)} if observed.pid else result
 
 
-def _asked(instance: Instance) -> dict[str, t.Any]:
+def _management(instance: Instance) -> dict[str, t.Any]:
+    """The part of the result that comes from the management socket."""
+
     def question(management: Management) -> dict[str, t.Any]:
         state, status = management.state(), management.status()
         return {
@@ -274,21 +277,21 @@ def _asked(instance: Instance) -> dict[str, t.Any]:
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
     if os.geteuid() != 0:
-        module.fail_json(msg="this module asks processes of other users and must run as root: use 'become: true'")
+        module.fail_json(msg="this module connects to sockets of other users and must run as root: use 'become: true'")
     supervisor = choose_supervisor(module.params["supervisor"])
-    known = {instance.name: instance for instance in supervisor.known()}
+    managed = {instance.name: instance for instance in supervisor.instances()}
     names = module.params["instances"]
     if names is None:
-        names = sorted(known)
+        names = sorted(managed)
     try:
-        observed = supervisor.observe([known[name] for name in names if name in known])
-    except _supervisor.SupervisorError as exc:
+        observed = supervisor.observe([managed[name] for name in names if name in managed])
+    except CommandError as exc:
         module.fail_json(msg=str(exc))
     module.exit_json(
         changed=False,
         supervisor=supervisor.name,
         instances=[
-            describe(known[name], observed[name]) if name in known else {**NOTHING, "name": name, "state": "absent"}
+            describe(managed[name], observed[name]) if name in managed else {**ABSENT, "name": name, "state": "absent"}
             for name in names
         ],
     )

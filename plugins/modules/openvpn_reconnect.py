@@ -7,15 +7,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: openvpn_reconnect
-short_description: Lets clients connect anew whose bucket has moved to another member
+short_description: Reconnect the OpenVPN clients of moved buckets
 version_added: 0.1.0
 description:
-  - After a bucket was moved, the packets of its clients reach the new owner, which does not know them. By themselves
-    they notice
-    when their C(ping-restart) is over. This module asks the servers for their clients, and has those told to connect
-    anew that
-    hash to a bucket of somebody else. They are back within a second or two.
-  - Clients whose bucket stayed are left alone, so it may run at any time.
+  - After a bucket has moved to another member, the packets of its clients reach a server without a session for them.
+    Clients detect this only when their C(ping-restart) expires. This module sends a RESTART to each client that hashes
+    to a bucket of another member. These clients reconnect within one or two seconds.
+  - Clients of buckets that have not moved keep their connection, so the module can run at any time.
 options:
   instances:
     description: The servers of a cluster on this host.
@@ -28,46 +26,46 @@ options:
         type: str
         required: true
       local_nodes:
-        description: The buckets that its member owns.
+        description: Buckets of the member to which the instance belongs.
         type: list
         elements: int
         required: true
       port:
-        description: The port of the service, for O(hashmode=sourceip-sourceport-destport).
+        description: Port of the service. Used if O(hashmode=sourceip-sourceport-destport).
         type: int
         default: 0
       management:
-        description: Path of the management socket. C(/run/clustered-openvpn/NAME/management.sock) when left out.
+        description: Path of the management socket. Defaults to C(/run/clustered-openvpn/NAME/management.sock).
         type: path
   total_nodes:
-    description: The number of buckets.
+    description: Number of buckets.
     type: int
     default: 256
   hash_init:
-    description: The seed of the hash.
+    description: Seed of the hash.
     type: int
     default: 0
   hashmode:
-    description: What is hashed.
+    description: Parts of a packet that are hashed.
     type: str
     choices: [sourceip, sourceip-sourceport, sourceip-sourceport-destport]
     default: sourceip
   hash_as:
-    description: The engine whose hash decides, as O(clustered.openvpn.clusterip#module:hash_as).
+    description: Engine whose hash assigns clients to buckets, as O(clustered.openvpn.clusterip#module:hash_as).
     type: str
     choices: [nftables, xt_cluster, clusterip]
     default: nftables
 attributes:
   check_mode:
     support: full
-    description: Says who would be told.
+    description: Returns the clients that would be reconnected.
   diff_mode:
     support: full
-    description: The diff is the list of commands on the management sockets.
+    description: Shows the commands for the management sockets.
   platform:
     support: full
     platforms: posix
-    description: Linux.
+    description: Requires Linux.
 author:
   - clustered.openvpn contributors (@clustered-openvpn)
 seealso:
@@ -75,7 +73,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Clients of moved buckets connect anew
+- name: Reconnect the clients of moved buckets
   clustered.openvpn.openvpn_reconnect:
     instances:
       - name: vpn1-udp
@@ -88,7 +86,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 clients:
-  description: The common names of the clients that were told, by instance.
+  description: Common names of the reconnected clients, by instance.
   type: dict
   returned: success
   sample:
@@ -97,7 +95,8 @@ clients:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils._cluster.reconnect import Hashing, tell
+from ..module_utils._cluster.reconnect import Hashing, send_restarts
+from ..module_utils._openvpn.instance import management_socket
 from ..module_utils._openvpn.management import ManagementError, NotListening
 
 ARGUMENT_SPEC = {
@@ -123,29 +122,33 @@ ARGUMENT_SPEC = {
 }
 
 
-def tell_clients(module: AnsibleModule, instance: dict) -> dict:
-    """The clients of one instance that do not belong there: client id -> common name. They are told."""
-    path = instance["management"] or f"/run/clustered-openvpn/{instance['name']}/management.sock"
+def reconnect(module: AnsibleModule, instance: dict) -> dict:
+    """Reconnect the misplaced clients of one instance: client id -> common name."""
+    path = instance["management"] or management_socket(instance["name"])
     hashing = Hashing(**{key: module.params[key] for key in ("total_nodes", "hash_init", "hashmode", "hash_as")})
     try:
-        return tell(path, instance["port"], instance["local_nodes"], hashing, dry=module.check_mode)
+        return send_restarts(path, instance["port"], instance["local_nodes"], hashing, dry_run=module.check_mode)
     except ManagementError as exc:
-        # Nothing is lost: they notice by themselves, later. In check mode the server may not have been made yet.
+        # Only a delay: the clients reconnect after their ping-restart. In check mode the server may not exist yet.
         if not (module.check_mode and isinstance(exc, NotListening)):
-            module.warn(f"{instance['name']}: its clients could not be asked for: {exc}")
+            module.warn(f"{instance['name']}: cannot list its clients: {exc}; they reconnect after their ping-restart")
     return {}
 
 
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
     if module.params["total_nodes"] < 1:
-        module.fail_json(msg=f"total_nodes: {module.params['total_nodes']}: there is one bucket at least")
-    told = {instance["name"]: tell_clients(module, instance) for instance in module.params["instances"]}
-    lines = [f"{name}: client-kill {cid} RESTART   # {who}" for name, ids in told.items() for cid, who in ids.items()]
+        module.fail_json(msg=f"total_nodes: {module.params['total_nodes']}: use a number of buckets from 1 on")
+    clients = {instance["name"]: reconnect(module, instance) for instance in module.params["instances"]}
+    commands = [
+        f"{name}: client-kill {cid} RESTART   # {common_name}"
+        for name, found in clients.items()
+        for cid, common_name in found.items()
+    ]
     module.exit_json(
-        changed=bool(lines),
-        clients={name: sorted(ids.values()) for name, ids in told.items() if ids},
-        diff={"prepared": "".join(f"{line}\n" for line in lines)},
+        changed=bool(commands),
+        clients={name: sorted(found.values()) for name, found in clients.items() if found},
+        diff={"prepared": "".join(f"{line}\n" for line in commands)},
     )
 
 

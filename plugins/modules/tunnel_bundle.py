@@ -7,146 +7,154 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: tunnel_bundle
-short_description: One wide pipe from many tunnels, at one of its ends
+short_description: Combine several OpenVPN tunnels into one path between two sites
 version_added: 0.1.0
 description:
-  - Makes the tun devices of a bundle of OpenVPN tunnels, with their addresses, a routing table each, and an nftables
-    table that deals packets for the other site out to the tunnels, one by one or flow by flow.
-  - The devices are persistent. OpenVPN's processes, which M(clustered.openvpn.openvpn_instance) runs, attach to them,
-    and addresses, routes and rules stay when a process ends. What belongs to a tunnel depends on its number alone, so
-    that others may come and go without it.
-  - Which tunnels are in the spread now is decided by a watch of the tunnels, not by this module. A new bundle begins
-    with none.
-  - Where systemd does not run, the module runs the watch as a process. Elsewhere that is the business of
+  - Manages one end of a bundle of point-to-point tunnels. Creates the tun or tap devices with their addresses, one
+    routing table and routing rule per tunnel, the routes to the other site, and an nftables table that spreads packets
+    for the other site over the tunnels, per packet or per flow.
+  - The devices are persistent. The OpenVPN processes, managed with M(clustered.openvpn.openvpn_instance), attach to
+    them. Addresses, routes and rules stay when a process ends.
+  - All resources of a tunnel depend on its number alone, so tunnels can be added and removed without touching others.
+  - The module does not decide which tunnels are in use. A watch at each end probes the tunnels and takes dead ones out
+    of the spread. A new bundle starts without live tunnels, and the watch adds them.
+  - The module starts and stops the watch on hosts without systemd. On others, the watch is a systemd unit, installed by
     M(clustered.openvpn.cluster_service).
-  - The role C(tunnel_bundle) makes the parameters, by the filter P(clustered.openvpn.bundle_layout#filter).
+  - The role C(tunnel_bundle) computes the parameters with the filter P(clustered.openvpn.bundle_layout#filter).
 options:
   name:
-    description: Name of the bundle, a small letter and up to nine of a-z, 0-9, - and _.
+    description: Name of the bundle. A lower-case letter, and up to nine of a-z, 0-9, - and _.
     type: str
     required: true
   netns:
-    description: The network namespace that this end is in, which must exist. The host's own if left out.
+    description: An existing network namespace that contains this end. The host's own namespace by default.
     type: str
   tunnels:
-    description: The tunnels. The list is exact, so devices of this bundle that are not on it are removed.
+    description: All tunnels of the bundle. Devices of the bundle that are not listed are removed.
     type: list
     elements: dict
     required: true
     suboptions:
       number:
-        description: Stands for the tunnel at both ends.
+        description: Identifies the tunnel at both ends.
         type: int
         required: true
       device:
-        description: Name of its device.
+        description: Name of the tun or tap device.
         type: str
         required: true
       port:
-        description: The port of its OpenVPN process.
+        description: UDP port of the OpenVPN process.
         type: int
         required: true
       mark:
-        description: What its packets are marked with, and the number of its routing table. 256 or more.
+        description: Packet mark, and number of the routing table. At least 256.
         type: int
         required: true
       weight:
-        description: Its share of the packets, beside the others' weights. V(0) drains it.
+        description: Share of the packets, relative to the weights of the other tunnels. V(0) drains the tunnel.
         type: int
         default: 1
       rate:
         description:
-          - Mbit/s that it is given at most, in packets as they enter it. V(0) for no limit.
-          - By a queueing discipline (C(tbf)). OpenVPN's own C(shaper) lets packets go early by up to a millisecond, so
-            it limits nothing beyond some 10 Mbit/s.
+          - Upper limit in Mbit/s, measured on packets that enter the tunnel. V(0) means no limit.
+          - Enforced by a queueing discipline (C(tbf)). OpenVPN's own C(shaper) is not accurate above about 10 Mbit/s.
         type: float
         default: 0
       addresses:
-        description: Its addresses, a pair for IPv4, and perhaps one for IPv6.
+        description: Addresses of the tunnel. One pair of IPv4 addresses, and optionally one pair of IPv6 addresses.
         type: list
         elements: dict
         required: true
         suboptions:
           local:
-            description: This end's.
+            description: Address of this end.
             type: str
             required: true
           peer:
             description:
-              - The other end's.
-              - One of IPv6 has a host route over this tunnel. Somebody else's is refused as with O(networks).
+              - Address of the other end.
+              - An IPv6 peer gets a host route through this tunnel. If the host already has a route to it that is not
+                this bundle's, the task fails before any change.
             type: str
             required: true
   networks:
     description:
-      - What is behind the other end, its own addresses in the bundle included.
-      - A route to one of these that is not this bundle's, and has no metric, is refused before any change.
+      - Networks behind the other end, including the addresses of the other end in the bundle.
+      - If the host already has a route to one of them that is not this bundle's and has no metric, the task fails
+        before any change.
     type: list
     elements: str
     required: true
   addresses:
-    description: This end's own addresses in the bundle, one of a family, whatever tunnel packets take. On the loopback.
+    description:
+      - Addresses of this end, at most one per family. They are set on the loopback device and can be reached through
+        any tunnel.
     type: list
     elements: str
     default: []
   former_addresses:
-    description: Own addresses that it had, to be taken away.
+    description: Previous addresses of this end, which are removed.
     type: list
     elements: str
     default: []
   device_type:
-    description: V(tap) for tunnels that carry Ethernet frames, which costs 14 bytes a packet.
+    description: V(tap) carries Ethernet frames, which costs 14 bytes per packet.
     type: str
     choices: [tun, tap]
     default: tun
   spread:
-    description: V(per_packet) deals out packets one by one, V(per_flow) keeps those of a connection together.
+    description:
+      - V(per_packet) distributes single packets, so that one connection can use all tunnels.
+      - V(per_flow) keeps all packets of a connection in one tunnel.
     type: str
     choices: [per_packet, per_flow]
     default: per_packet
   snat:
     description:
-      - What packets of this site have as source when they leave by a tunnel. V(none) leaves them alone.
-      - V(common) gives all of them the own address in the bundle, V(tunnel) the address of the tunnel that a
-        connection's first packet took. Either is right for each packet and whatever tunnel answers come by, since the
-        other end sends answers to any of these over the whole bundle.
+      - Source NAT for packets of this site that enter a tunnel. V(none) keeps the source address.
+      - V(common) uses this end's address in the bundle.
+      - V(tunnel) uses the address of the tunnel that the first packet of a connection takes.
+      - Both work with any spread, because the other end sends packets to all of these addresses through all tunnels.
     type: str
     choices: [none, common, tunnel]
     default: none
   mtu:
-    description: The devices' MTU, 1280 to 65535.
+    description: MTU of the devices, 1280 to 65535.
     type: int
     default: 1448
   queue:
-    description: Packets that a device queues.
+    description: Length of the transmit queue of each device, in packets.
     type: int
     default: 1000
   user:
-    description: Who may attach to the devices, which is whom OpenVPN runs as.
+    description: User that may attach to the devices. The user that OpenVPN runs as.
     type: str
     default: openvpn
   group:
-    description: The same, as a group.
+    description: Group that may attach to the devices. The group that OpenVPN runs as.
     type: str
     default: openvpn
   timeout:
     description:
-      - Seconds after which a tunnel that nothing comes out of leaves the spread, 0.2 to 60.
-      - V(0) watches nothing, and all tunnels are in the spread at all times.
+      - Seconds without received packets after which a tunnel leaves the spread, 0.2 to 60.
+      - V(0) switches the watch off. All tunnels are then in the spread at all times.
     type: float
     default: 1.2
   probe_port:
-    description: The UDP port, on the tunnels' own addresses, of the watch at both ends.
+    description: UDP port of the probes, on the addresses of the tunnels. The same at both ends.
     type: int
     default: 11940
   reordering:
     description:
-      - For connections of the host itself, how many segments may come late before one is taken for lost.
-      - V(0) leaves it to C(net.ipv4.tcp_reordering).
+      - For TCP connections of the host itself, the number of segments that may arrive late before one counts as lost.
+      - V(0) uses C(net.ipv4.tcp_reordering).
     type: int
     default: 0
   congestion_control:
-    description: For connections of the host itself, as in C(net.ipv4.tcp_congestion_control), which is the default.
+    description:
+      - Congestion control for TCP connections of the host itself.
+      - Empty uses C(net.ipv4.tcp_congestion_control).
     type: str
     default: ""
   rule_priority:
@@ -154,16 +162,16 @@ options:
     type: int
     default: 10000
   check_ports:
-    description: Whether ports of the tunnels that other processes listen on are refused, before any change.
+    description: Whether to fail, before any change, if another process listens on a port of the tunnels or the probes.
     type: bool
     default: true
   supervisor:
-    description: What keeps the watch. V(auto) is V(systemd) where systemd runs, V(process) elsewhere.
+    description: Where the watch runs. V(auto) is V(systemd) on hosts that run systemd, and V(process) on others.
     type: str
     choices: [auto, systemd, process]
     default: auto
   state:
-    description: V(absent) removes all of it, whatever O(tunnels) there are.
+    description: V(absent) removes all tunnels of the bundle, including those that are not in O(tunnels).
     type: str
     choices: [present, absent]
     default: present
@@ -178,7 +186,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: This end of two tunnels
+- name: Create this end of a bundle of two tunnels
   clustered.openvpn.tunnel_bundle:
     name: site
     networks: [10.255.252.128/25, 192.168.2.0/24]
@@ -199,146 +207,79 @@ EXAMPLES = r"""
         addresses:
           - local: 10.255.252.3
             peer: 10.255.252.131
+
+- name: Remove the bundle that a layout describes
+  clustered.openvpn.tunnel_bundle: "{{ layout.bundles[0] | combine({'state': 'absent'}) }}"
+  vars:
+    layout: "{{ lookup('ansible.builtin.file', 'site.json') | from_json }}"
 """
 
 RETURN = r"""
 commands:
-  description: The changes, as an administrator would type them. Empty when nothing was to do.
+  description: Commands that are equivalent to the changes. Empty if nothing was changed.
   type: list
   elements: str
   returned: success
   sample: ["ip tuntap add dev site-1 mode tun user openvpn group openvpn"]
 made:
-  description: Devices that were made. A process that was attached to an earlier one of the name must be started anew.
+  description:
+    - Devices that were created or recreated.
+    - An OpenVPN process that was attached to the previous device of this name must be restarted.
   type: list
   elements: str
   returned: success
   sample: [site-1]
 live:
-  description: Numbers of the tunnels that are in the spread now.
+  description: Numbers of the tunnels that are in the spread.
   type: list
   elements: int
   returned: success
   sample: [1, 2]
 """
 
-import re
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import _module
-from ..module_utils._bundle import reconcile, watch_process
-from ..module_utils._bundle.bundle import TUNNEL_OPTIONS, Bundle, bundle_from
-from ..module_utils._kernel import steps
-from ..module_utils._kernel.kernel import Kernel
-from ..module_utils._openvpn import preflight
-from ..module_utils._openvpn.config import Endpoint
-from ..module_utils._openvpn.instance import RUN, Instance
-from ..module_utils._openvpn.processes import command_line
-from ..module_utils._openvpn.supervisor import SupervisorError, has_systemd, run
+from ..module_utils._bundle import ports, reconcile, watch_process
+from ..module_utils._bundle.bundle import BUNDLE_OPTIONS, bundle_from
+from ..module_utils._kernel.command import CommandError
+from ..module_utils._openvpn.supervisor import has_systemd
 from ..module_utils._params import ParameterError
 
 ARGUMENT_SPEC: dict[str, t.Any] = {
-    "name": {"type": "str", "required": True},
-    "netns": {"type": "str"},
-    "tunnels": {"type": "list", "elements": "dict", "required": True, "options": TUNNEL_OPTIONS},
-    "networks": {"type": "list", "elements": "str", "required": True},
-    "addresses": {"type": "list", "elements": "str", "default": []},
-    "former_addresses": {"type": "list", "elements": "str", "default": []},
-    "device_type": {"type": "str", "choices": ["tun", "tap"], "default": "tun"},
-    "spread": {"type": "str", "choices": ["per_packet", "per_flow"], "default": "per_packet"},
-    "snat": {"type": "str", "choices": ["none", "common", "tunnel"], "default": "none"},
-    "mtu": {"type": "int", "default": 1448},
-    "queue": {"type": "int", "default": 1000},
-    "user": {"type": "str", "default": "openvpn"},
-    "group": {"type": "str", "default": "openvpn"},
-    "timeout": {"type": "float", "default": 1.2},
-    "probe_port": {"type": "int", "default": 11940},
-    "reordering": {"type": "int", "default": 0},
-    "congestion_control": {"type": "str", "default": ""},
-    "rule_priority": {"type": "int", "default": 10000},
+    **BUNDLE_OPTIONS,
     "check_ports": {"type": "bool", "default": True},
     "supervisor": {"type": "str", "choices": ["auto", "systemd", "process"], "default": "auto"},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
 }
 
 
-def own_processes(bundle: Bundle, by_process: bool) -> set[int]:
-    """The bundle's processes that listen: its watch, and tunnels, be they about to move to another port or to go."""
-    served = re.compile(rf"{RUN}/{re.escape(bundle.name)}-[0-9]+/management\.sock")
-    listening = {holder.pid for holder in preflight.holders(bundle.netns)}
-    found = {pid for pid in listening if any(map(served.fullmatch, command_line(pid)))}
-    if by_process:
-        return {*found, watch_process.running(bundle.name).get("pid", 0)} - {0}
-    shown = run(
-        ["systemctl", "show", "--property=MainPID", "--value", f"clustered-openvpn-watch@{bundle.name}.service"]
-    )
-    return {*found, int(shown.strip() or 0)} - {0}
-
-
-def refuse_taken_ports(bundle: Bundle, by_process: bool) -> None:
-    """A port that another process listens on would be found out too late, by OpenVPN or the watch."""
-    instances = [
-        Instance(x.device, netns=bundle.netns, management=f"{RUN}/{x.device}/management.sock") for x in bundle.tunnels
-    ]
-    ours = own_processes(bundle, by_process)
-    taken = preflight.taken([(i, Endpoint("udp", x.port)) for i, x in zip(instances, bundle.tunnels)], ours)
-    for i, tunnel in enumerate(bundle.tunnels):
-        if tunnel.device in taken:
-            raise ParameterError(f"tunnels[{i}].port", tunnel.port, taken[tunnel.device])
-    probes = [
-        (i, Endpoint("udp", bundle.probe_port, x.probed.local))
-        for i, x in zip(instances, bundle.tunnels)
-        if bundle.timeout
-    ]
-    for why in preflight.taken(probes, ours).values():
-        raise ParameterError("probe_port", bundle.probe_port, why)
-
-
-def end_watch(module: AnsibleModule, bundle: Bundle, wanted: bool) -> list[str]:
-    """Ends a watch that would put back what is changed now; what an administrator would be told."""
-    there = watch_process.running(bundle.name)
-    if not there or (wanted and there.get("digest") == watch_process.digest(bundle)):
-        return []
-    if not module.check_mode:
-        watch_process.stop(bundle.name)
-    return [f"kill {there.get('pid')}  # the watch of {bundle.name}"]
-
-
-def begin_watch(module: AnsibleModule, bundle: Bundle) -> list[str]:
-    """Has the watch run; what an administrator would be told."""
-    if watch_process.running(bundle.name).get("digest") == watch_process.digest(bundle):
-        return []
-    if not module.check_mode:
-        watch_process.start(bundle)
-    return [f"clustered-openvpn watch {bundle.name} &"]
-
-
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
     present = module.params["state"] == "present"
     supervisor = module.params["supervisor"]
-    by_process = supervisor == "process" or (supervisor == "auto" and not has_systemd())
+    if supervisor == "auto":
+        supervisor = "systemd" if has_systemd() else "process"
     try:
         bundle = bundle_from(module.params)
         if supervisor == "systemd" and not has_systemd():
             raise ParameterError("supervisor", supervisor, "systemd does not run on this host; use 'auto' or 'process'")
         if present and module.params["check_ports"]:
-            refuse_taken_ports(bundle, by_process)
-    except (ParameterError, SupervisorError) as exc:
+            ports.refuse_ports_in_use(bundle, supervisor)
+    except (ParameterError, CommandError) as exc:
         module.fail_json(msg=str(exc))
 
-    def plan(kernel: Kernel) -> steps.Planned:
-        return reconcile.bundle(kernel, bundle, present)
-
-    # Where systemd runs, the watch is a unit, which follows the desired state on the host.
-    wanted = present and bool(bundle.timeout)
+    # With systemd, the watch is a unit that reads the desired state on the host.
+    watched = present and bool(bundle.timeout)
+    by_process = supervisor == "process"
+    dry = module.check_mode
     _module.run(
         module,
-        plan,
-        before=lambda: end_watch(module, bundle, wanted) if by_process else [],
-        after=lambda: begin_watch(module, bundle) if by_process and wanted else [],
+        lambda kernel: reconcile.bundle(kernel, bundle, present),
+        before=lambda: watch_process.stop_outdated(bundle, watched, dry=dry) if by_process else [],
+        after=lambda: watch_process.ensure_running(bundle, dry=dry) if by_process and watched else [],
     )
 
 

@@ -7,18 +7,17 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: veth
-short_description: Pairs of virtual Ethernet interfaces, each end in its namespace
+short_description: Manage veth pairs between network namespaces
 version_added: 0.1.0
 description:
-  - Makes or removes veth pairs. Each end is made directly in its namespace, with its MAC address, MTU, addresses and
-    routes.
-  - What differs is repaired by the smallest change. Two interfaces that have the names but are not the two ends of
-    one pair are
-    removed and made again.
-  - An interface of another kind under one of the names is never touched. The module fails and says what it found.
+  - Creates and removes veth pairs, each end in its network namespace, and sets MAC address, MTU, addresses and routes
+    of both ends.
+  - Existing pairs are kept, and only the settings that differ are changed. Two veth interfaces that have the given
+    names but are not the ends of one pair are removed and created again.
+  - The module fails if one of the names belongs to an interface of another type. That interface is not changed.
 options:
   veths:
-    description: The pairs. A whole cluster is one task.
+    description: veth pairs to manage. One task can manage all members of a cluster.
     type: list
     elements: dict
     required: true
@@ -28,44 +27,45 @@ options:
         type: str
         required: true
       netns:
-        description: Name of the namespace that it is in. The host's own when left out.
+        description: Network namespace of the interface. Omit for the host's own.
         type: str
       mac:
-        description: MAC address. The kernel's choice when left out.
+        description: MAC address. Omit to keep the one that the kernel chose.
         type: str
       mtu:
-        description: Largest packet in bytes. The kernel's choice when left out.
+        description: MTU in bytes. Omit to keep the one that the kernel chose.
         type: int
       up:
-        description: Whether it is up.
+        description: Whether the interface is up.
         type: bool
         default: true
       addresses:
         description:
-          - Addresses with their prefix length, IPv4 or IPv6. The list is exact, so others are removed.
-          - IPv6 link-local addresses are the kernel's business.
+          - IPv4 and IPv6 addresses with prefix length. Addresses that are not listed are removed.
+          - IPv6 link-local addresses are left alone.
         type: list
         elements: str
         default: []
       routes:
-        description: Routes over this interface. The list is exact for routes with the protocol C(static); others are
-          left alone.
+        description:
+          - Routes over the interface, added with the protocol C(static).
+          - Routes of that protocol that are not listed are removed; routes of other protocols are left alone.
         type: list
         elements: dict
         default: []
         suboptions:
           dst:
-            description: The network, or V(default).
+            description: Destination network, or V(default).
             type: str
             required: true
           via:
-            description: The gateway.
+            description: Address of the gateway.
             type: str
           src:
-            description: The source address to prefer.
+            description: Preferred source address.
             type: str
       peer:
-        description: The other end.
+        description: The other end of the pair.
         type: dict
         required: true
         suboptions:
@@ -74,44 +74,45 @@ options:
             type: str
             required: true
           netns:
-            description: Name of the namespace that it is in. The host's own when left out.
+            description: Network namespace of the interface. Omit for the host's own.
             type: str
           mac:
-            description: MAC address. The kernel's choice when left out.
+            description: MAC address. Omit to keep the one that the kernel chose.
             type: str
           mtu:
-            description: Largest packet in bytes. The kernel's choice when left out.
+            description: MTU in bytes. Omit to keep the one that the kernel chose.
             type: int
           up:
-            description: Whether it is up.
+            description: Whether the interface is up.
             type: bool
             default: true
           addresses:
             description:
-              - Addresses with their prefix length, IPv4 or IPv6. The list is exact, so others are removed.
-              - IPv6 link-local addresses are the kernel's business.
+              - IPv4 and IPv6 addresses with prefix length. Addresses that are not listed are removed.
+              - IPv6 link-local addresses are left alone.
             type: list
             elements: str
             default: []
           routes:
-            description: Routes over this interface. The list is exact for routes with the protocol C(static); others
-              are left alone.
+            description:
+              - Routes over the interface, added with the protocol C(static).
+              - Routes of that protocol that are not listed are removed; routes of other protocols are left alone.
             type: list
             elements: dict
             default: []
             suboptions:
               dst:
-                description: The network, or V(default).
+                description: Destination network, or V(default).
                 type: str
                 required: true
               via:
-                description: The gateway.
+                description: Address of the gateway.
                 type: str
               src:
-                description: The source address to prefer.
+                description: Preferred source address.
                 type: str
   state:
-    description: Whether the pairs are to be there.
+    description: Whether the pairs should exist. Removing one end of a pair removes both.
     type: str
     choices: [present, absent]
     default: present
@@ -123,7 +124,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: A member's link, its other end meant for a bridge of the host
+- name: Connect a cluster member with the host
   clustered.openvpn.veth:
     veths:
       - name: ve-vpn1
@@ -135,11 +136,20 @@ EXAMPLES = r"""
           routes:
             - dst: default
               via: 10.255.0.1
+
+- name: Remove the connection
+  clustered.openvpn.veth:
+    veths:
+      - name: ve-vpn1
+        peer:
+          name: eth0
+          netns: vpn1
+    state: absent
 """
 
 RETURN = r"""
 commands:
-  description: The changes, as an administrator would type them. Empty when nothing was to do.
+  description: Commands that are equivalent to the changes. Empty when nothing differs.
   type: list
   elements: str
   returned: success
@@ -170,10 +180,10 @@ def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
     present = module.params["state"] == "present"
     try:
-        wanted = veths.veths_from(module.params["veths"])
+        desired = veths.veths_from(module.params["veths"])
     except ParameterError as exc:
         module.fail_json(msg=str(exc))
-    _module.run(module, lambda kernel: reconcile.veths(kernel, wanted, present))
+    _module.run(module, lambda kernel: reconcile.veths(kernel, desired, present))
 
 
 if __name__ == "__main__":

@@ -64,14 +64,14 @@ def layout(size: int) -> dict[str, t.Any]:
 
 
 def parameters(module: ModuleType, **given: t.Any) -> dict[str, t.Any]:
-    """What Ansible makes of a task's arguments before a module sees them: defaults and types."""
+    """A task's arguments as Ansible prepares them before a module sees them: defaults and types."""
     result = ArgumentSpecValidator(module.ARGUMENT_SPEC).validate(given)
     assert not result.error_messages, result.error_messages
     return result.validated_parameters
 
 
 def modules(parts: dict[str, t.Any]) -> list[Step]:
-    """What the four modules do, each with a kernel of its own, without Ansible around it; the steps taken."""
+    """The work of the four modules, each with a kernel of its own, without Ansible around it; the steps taken."""
     taken: list[Step] = []
     namespaces = _namespaces.namespaces_from(parameters(netns, namespaces=parts["namespaces"])["namespaces"])
     veths = _veths.veths_from(parameters(veth, veths=parts["veths"])["veths"])
@@ -120,7 +120,7 @@ def batch(tool: str, where: str, steps: list[Step]) -> None:
 
 
 def playbook(steps: list[Step]) -> None:
-    """The same steps as a looped C(command) task: what people write who have no module for it."""
+    """The same steps as a looped C(command) task, the usual way without a module."""
     commands = []
     for step in steps:
         inside = ["ip", "netns", "exec", step.netns] if step.netns else []
@@ -157,7 +157,7 @@ def remove() -> None:
 
 
 def timed(function: t.Callable[[], t.Any]) -> tuple[float, t.Any]:
-    """Seconds, and what came out."""
+    """Seconds, and the output."""
     start = time.perf_counter()
     result = function()
     return time.perf_counter() - start, result

@@ -47,7 +47,7 @@ OWN = (("10.99.0.1", "fd99::1"), ("10.99.0.129", "fd99::8000:0:0:1"))
 
 
 def revocations(pki: Path) -> bytes:
-    """A list of nobody."""
+    """An empty revocation list."""
     authority = x509.load_pem_x509_certificate((pki / "ca.crt").read_bytes())
     key = load_pem_private_key((pki / "ca.key").read_bytes(), None)
     now = datetime.datetime.now(datetime.timezone.utc)
@@ -57,9 +57,9 @@ def revocations(pki: Path) -> bytes:
 
 
 class BundleLab(World):
-    """The two ends, and what is asked of both of them."""
+    """Both ends of a bundle, their sites, and the steps of the role on them."""
 
-    def __init__(self, prefix: str, pki: Path, **wanted: t.Any):
+    def __init__(self, prefix: str, pki: Path, **settings: t.Any):
         super().__init__(prefix)
         self.directory = Path(tempfile.mkdtemp(prefix=f"{prefix}-"))
         shutil.copytree(pki, self.directory, dirs_exist_ok=True)
@@ -71,7 +71,7 @@ class BundleLab(World):
         self.ends = (self.a, self.b)
         self.hosts = (self.host_a, self.host_b)
         self._cables()
-        self.wanted = {
+        self.settings = {
             "port": 1195,
             "network": "10.99.0.0/24",
             "ipv6_network": "fd99::/64",
@@ -88,11 +88,11 @@ class BundleLab(World):
             "rule_priority": 10000,
             "user": USER,
             "group": GROUP,
-            **wanted,
+            **settings,
         }
         self.sites: t.Sequence[t.Sequence[str]] = SITES
         self.layouts: list[dict[str, t.Any]] = [{}, {}]
-        self.made: list[set[str]] = [set(), set()]  # names of all instances that there ever were
+        self.made: list[set[str]] = [set(), set()]  # names of all instances, removed ones included
 
     def _cables(self) -> None:
         for i, (end, host) in enumerate(zip(self.ends, self.hosts)):
@@ -117,45 +117,45 @@ class BundleLab(World):
                 ip -n {host} route add default via {outside}1
                 """
             )
-            # Strict, as many distributions have it.
+            # Many distributions enable the strict rp_filter.
             sh("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 net.ipv4.conf.all.rp_filter=1", end)
         sh("sysctl -qw net.ipv4.ip_forward=1", self.router)
 
-    # --- what the role does -------------------------------------------------------------------------------------------
+    # --- the steps of the role ----------------------------------------------------------------------------------------
 
     def lay_out(self, end: int) -> dict[str, t.Any]:
-        """The layout of an end, by the one before."""
+        """The layout of an end, from the settings and its previous layout."""
         ends = [
             {"name": name, "address": address, "networks": sites}
             for name, address, sites in zip("AB", OUTER, self.sites)
         ]
-        asked = {**self.wanted, "name": self.names[end], "end": end, "ends": ends, "netns": self.ends[end]}
-        return bundle_layout(asked, self.layouts[end] or None)
+        settings = {**self.settings, "name": self.names[end], "end": end, "ends": ends, "netns": self.ends[end]}
+        return bundle_layout(settings, self.layouts[end] or None)
 
-    def converge(self, *, check: bool = False, **wanted: t.Any) -> list[str]:
-        """Both ends, step by step as the playbook takes them; the commands of all steps."""
-        self.wanted.update(wanted)
-        said: list[str] = []
+    def converge(self, *, check: bool = False, **settings: t.Any) -> list[str]:
+        """Apply the settings to both ends, in the steps of the playbook; the commands of all steps."""
+        self.settings.update(settings)
+        all_commands: list[str] = []
         layouts = [self.lay_out(end) for end in (0, 1)]
         if not check:
             self.layouts = layouts
         draining = [bundle_draining(layout) for layout in layouts]
 
         def processes(end: int) -> list[str]:
-            gone = [self.instance(end, tunnel["device"]) for tunnel in layouts[end]["retired"]]
-            first = (
-                self.run("openvpn_instance", check=check, instances=gone, state="absent") if gone else {"commands": []}
-            )
+            retired = [self.instance(end, tunnel["device"]) for tunnel in layouts[end]["retired"]]
+            stopped = {"commands": []}
+            if retired:
+                stopped = self.run("openvpn_instance", check=check, instances=retired, state="absent")
             if not check:
                 self._configure(end, layouts[end])
             ours = self.run("openvpn_instance", check=check, instances=self.instances(end), timeout=30)
-            return [*first["commands"], *ours["commands"]]
+            return [*stopped["commands"], *ours["commands"]]
 
         def rest(end: int) -> list[str]:
             (bundle,) = layouts[end]["bundles"]
             return [] if draining[end] == bundle else self.run("tunnel_bundle", check=check, **bundle)["commands"]
 
-        # The ends side by side, but each step at both before the next.
+        # Both ends take each step in parallel, and wait for each other before the next.
         with concurrent.futures.ThreadPoolExecutor(2) as pool:
             for do in (
                 lambda end: self.run("tunnel_bundle", check=check, **draining[end])["commands"],
@@ -163,10 +163,10 @@ class BundleLab(World):
                 rest,
             ):
                 for commands in pool.map(do, (0, 1)):
-                    said += commands
+                    all_commands += commands
         for layout in layouts:
             layout["retired"] = []
-        return said
+        return all_commands
 
     def _configure(self, end: int, layout: dict[str, t.Any]) -> None:
         text = (ROLE / "templates/tunnel.conf.j2").read_text()
@@ -177,7 +177,7 @@ class BundleLab(World):
             "tunnel_bundle_name": self.names[end],
             "tunnel_bundle_end": end,
             "tunnel_bundle_layout": layout,
-            "tunnel_bundle_device_type": self.wanted["device_type"],
+            "tunnel_bundle_device_type": self.settings["device_type"],
             "tunnel_bundle_directory": self.directory,
             "tunnel_bundle_certificate": "client" if end else "server",
             "tunnel_bundle_tls_version_min": "1.2",
@@ -197,29 +197,29 @@ class BundleLab(World):
                 path.write_text(made)
 
     def instance(self, end: int, name: str) -> dict[str, t.Any]:
-        """An instance as the module takes it."""
-        place = {"netns": self.ends[end], "config": str(self.directory / f"{name}.conf")}
-        return {"name": name, "user": USER, "group": GROUP, **place}
+        """Parameters of the module openvpn_instance."""
+        location = {"netns": self.ends[end], "config": str(self.directory / f"{name}.conf")}
+        return {"name": name, "user": USER, "group": GROUP, **location}
 
     def instances(self, end: int) -> list[dict[str, t.Any]]:
-        """All of an end."""
+        """All instances of an end."""
         return [self.instance(end, item["name"]) for item in self.layouts[end].get("instances", [])]
 
     def run(self, module: str, *, check: bool = False, **args: t.Any) -> dict[str, t.Any]:
-        """A module on the machine: the ends are namespaces of it."""
+        """Run a module on this machine, whose namespaces the ends are; its result."""
         args = {"supervisor": "process", "_ansible_check_mode": check, "_ansible_diff": True, **args}
         result = call_here(module, args)
         assert not result.get("failed"), result["msg"]
         return result
 
-    # --- what a test asks ---------------------------------------------------------------------------------------------
+    # --- observations -------------------------------------------------------------------------------------------------
 
     def device(self, end: int, number: int) -> str:
-        """Name of a tunnel's device, and of its instance."""
+        """Name of the device and of the instance of a tunnel."""
         return f"{self.names[end]}-{number}"
 
     def pid(self, end: int, number: int) -> int:
-        """The OpenVPN process of a tunnel."""
+        """Process ID of the OpenVPN process of a tunnel."""
         return int(json.loads((RUN / f"{self.device(end, number)}.json").read_text())["pid"])
 
     def live(self, end: int) -> list[int]:
@@ -229,24 +229,24 @@ class BundleLab(World):
         (params,) = self.layouts[end]["bundles"]
         bundle = _bundle.bundle_from(params)
         listed = sh(f"nft -j list chain inet {bundle.table} spread", self.ends[end])
-        return spread.live_in(bundle, json.loads(listed)["nftables"])
+        return spread.live_tunnels(bundle, json.loads(listed)["nftables"])
 
     def wait_live(self, numbers: t.Sequence[int], seconds: float = 30, ends: t.Sequence[int] = (0, 1)) -> float:
-        """Wait until these are in the spread at both ends; seconds that it took."""
+        """Wait until exactly these are in the spread at the ends; the seconds that it took."""
         start = time.monotonic()
         while (now := [self.live(end) for end in ends]) != [list(numbers)] * len(ends):
-            assert time.monotonic() - start < seconds, f"wanted {numbers}, but the spreads are {now}: {self.logs()}"
+            assert time.monotonic() - start < seconds, f"expected {numbers} in the spread, found {now}: {self.logs()}"
             time.sleep(0.03)
         return time.monotonic() - start
 
     def logs(self) -> str:
-        """The ends of all logs."""
+        """The last lines of all logs."""
         paths = sorted(Path("/var/log/clustered-openvpn").glob("*"))
         ours = [path for path in paths if path.name.startswith(self.names)]
         return "\n".join(f"{path.name}:\n{sh(f'tail -n 8 {path}')}" for path in ours)
 
     def counts(self, end: int, port: int) -> dict[int, int]:
-        """Datagrams to a port that were sent into each tunnel; from now on, when it is asked for the first time."""
+        """Datagrams to a port that were sent into each tunnel, counted since the first call."""
         devices = {self.device(end, t["number"]): t["number"] for t in self.layouts[end]["bundles"][0]["tunnels"]}
         if f"counts{port}" not in sh("nft list tables", self.ends[end]):
             rules = "; ".join(f'oifname "{device}" udp dport {port} counter' for device in devices)
@@ -261,7 +261,7 @@ class BundleLab(World):
         return found
 
     def states(self, end: int) -> list[str]:
-        """What the management sockets say."""
+        """OpenVPN's state at each management socket, or the error."""
         found = []
         for item in self.layouts[end]["instances"]:
             try:
@@ -271,7 +271,7 @@ class BundleLab(World):
         return found
 
     def remove(self) -> None:
-        """Everything, whatever state it is in."""
+        """Remove everything, also after a failed test."""
         try:
             for end, name in enumerate(self.names):
                 watch_process.stop(name)
@@ -286,7 +286,7 @@ class BundleLab(World):
 
 
 class Counter:
-    """Counts datagrams to a port of a namespace, and looks at the numbers in them, until it is asked."""
+    """Receives numbered datagrams at a port of a namespace until it is stopped."""
 
     def __init__(self, netns: str, address: str, port: int):
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
@@ -309,21 +309,21 @@ class Counter:
             self.arrived.append((time.monotonic(), int.from_bytes(data[:8], "big")))
 
     def wait(self, count: int, seconds: float = 20) -> int:
-        """Wait until so many have come; how many did."""
+        """Wait until C(count) datagrams have arrived; the number that arrived."""
         end = time.monotonic() + seconds
         while len(self.arrived) < count and time.monotonic() < end:
             time.sleep(0.02)
         return len(self.arrived)
 
     def stop(self) -> None:
-        """No more."""
+        """Stop receiving."""
         self._over = True
         self._thread.join()
         self._socket.close()
 
 
 def send(netns: str, to: tuple[str, int], count: int, *, rate: float, size: int = 64) -> list[float]:
-    """Datagrams with a number each, so many in a second; when each was sent."""
+    """Send numbered datagrams, C(rate) per second; the time at which each was sent."""
     family = socket.AF_INET6 if ":" in to[0] else socket.AF_INET
     with within(netns), socket.socket(family, socket.SOCK_DGRAM) as sock:
         start = time.monotonic()
@@ -338,7 +338,7 @@ def send(netns: str, to: tuple[str, int], count: int, *, rate: float, size: int 
 
 
 class Stream:
-    """Datagrams from one site's host to the other's, at a steady rate, until it is ended."""
+    """Datagrams at a steady rate from the host of one site to the host of the other, until it is ended."""
 
     def __init__(self, lab: BundleLab, end: int, *, rate: float = 500, port: int = 5000):
         self.to = (HOSTS[1 - end][0], port)
@@ -360,18 +360,18 @@ class Stream:
                 self.times.append(time.monotonic())
                 try:
                     sock.sendto(number.to_bytes(8, "big").ljust(64, b"."), self.to)
-                except OSError:  # what an ICMP error about an earlier one tells: this one was not sent
+                except OSError:  # an ICMP error about an earlier datagram: this one was not sent
                     continue
 
     def end(self) -> None:
-        """No more are sent; what is on the way has a moment to arrive."""
+        """Stop sending, and wait for datagrams on their way."""
         self._over.set()
         self._thread.join()
         time.sleep(0.5)
         self.counter.stop()
 
     def lost(self) -> list[float]:
-        """When those were sent that did not arrive in time: what a frozen process lets go later is no good."""
+        """Times at which lost or late datagrams were sent. A frozen process delivers its queue late."""
         arrived = {number: moment for moment, number in self.counter.arrived}
         late = float("inf")
         return [moment for number, moment in enumerate(self.times) if arrived.get(number, late) - moment > LATE]

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Runs modules one after the other, each in a process of its own that has its imports done already.
+"""Runs modules one after the other, each in a child process that inherits the imported modules.
 
-A line of JSON on standard input asks for one: {"module": …, "args": …, "output": a file}. The answer is a line with
-the number of the process, which leads a group of its own, and when it has ended a line with its wait status.
+A request is a line of JSON on standard input: {"module": …, "args": …, "output": a file}. The answer is a line with
+the PID of the child, which leads its own process group, and at its end a line with its wait status.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ MODULES = "ansible_collections.clustered.openvpn.plugins.modules"
 
 
 def main() -> None:
-    """Until standard input ends."""
+    """Serve requests until standard input ends."""
     for name in ("netns", "veth", "bridge", "clusterip", "clusterip_info"):
         importlib.import_module(f"{MODULES}.{name}")
+    importlib.import_module("pyroute2")  # modules import it when they change something
     for line in sys.stdin:
         request = json.loads(line)
         pid = os.fork()
@@ -36,7 +37,7 @@ def main() -> None:
 
 
 def child(request: dict) -> int:
-    """One module."""
+    """Run one module; the exit status."""
     os.setpgid(0, 0)
     file = os.open(request["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     os.dup2(file, 1)

@@ -2,11 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Runs modules one after the other in one process: hundreds of them, where starts of Python would take minutes.
+"""Runs modules one after the other in one process, so that hundreds of runs do not take minutes.
 
-For modules that are refused or that only look. A line of standard input is a JSON list of a module's name and its
-arguments. A line of standard output is a JSON list of what the module printed, and of its traceback if it ended with
-one.
+For runs that fail validation or change nothing. A line of standard input is a JSON list: a module's name, and its
+arguments. A line of standard output is a JSON list: the output of the module, and its traceback or "".
 """
 
 from __future__ import annotations
@@ -22,12 +21,12 @@ import run_module
 
 from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn import supervisor
 
-# systemd, for the module that cannot do without: what it says of a unit that it does not know.
+# A systemd for the module that requires one, with its answer for a unit that does not exist.
 SYSTEMD = {"has_systemd": lambda: True, "run": lambda *_: "ActiveState=inactive\nUnitFileState=\n"}
 
 
 def main() -> None:
-    """Answer until the input ends."""
+    """Serve requests until standard input ends."""
     requests, answers = sys.stdin, sys.stdout
     for line in requests:
         name, args = json.loads(line)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Real OpenVPN processes to test with: keys, configurations, and the modules that run them."""
+"""A lab for tests with real OpenVPN processes: keys, configurations, and calls of the modules."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VPN = "10.98.0"  # the first three bytes of the server's pool
 
 
 def make_pki(directory: Path) -> None:
-    """A CA, a key pair for a server and one for a client, a tls-crypt key; readable by the instances' user."""
+    """Create a CA, certificates for a server and a client, and a tls-crypt key, readable by the instances' user."""
     sh(
         f"""cd {directory} && umask 022
         ca="openssl x509 -req -CA ca.crt -CAkey ca.key -CAcreateserial -days 2"
@@ -37,7 +37,7 @@ def make_pki(directory: Path) -> None:
 
 
 class OpenVpnLab(World):
-    """A world with a server's namespace (the host, 192.0.2.2) and one client's (192.0.2.101)."""
+    """A world with a namespace for the server (the host, 192.0.2.2) and one for the client (192.0.2.101)."""
 
     def __init__(self, prefix: str, pki: Path):
         super().__init__(prefix)
@@ -49,13 +49,13 @@ class OpenVpnLab(World):
         (self.client_netns,) = self.lan(clients=1)
 
     def write(self, name: str, text: str) -> Path:
-        """A file beside the keys."""
+        """Write a file to the directory of the keys."""
         path = self.directory / name
         path.write_text(text)
         return path
 
     def instance(self, short: str, config: str, netns: str, role: str = "server") -> dict[str, t.Any]:
-        """An instance with that configuration, as the module takes it."""
+        """Write a configuration and return the instance as the module's parameter."""
         path = self.write(f"{short}.conf", config)
         made = {"name": self.name(short), "role": role, "netns": netns, "config": str(path), "user": USER}
         made["group"] = GROUP
@@ -67,7 +67,7 @@ class OpenVpnLab(World):
         return self.instance(short, self.server_config(short, port=port, extra=extra), self.host)
 
     def server_config(self, short: str = "s", *, port: int = 1194, extra: str = "") -> str:
-        """Its configuration: what is shared comes by an include."""
+        """The configuration of a server; the shared part is in an included file."""
         self.write("shared.conf", "ca ca.crt\ncert server.crt\nkey server.key\ntls-crypt tls-crypt.key\ndh none\n")
         return (
             f"config shared.conf\ndev tun-{short}\ndev-type tun\nproto udp4\nlocal 192.0.2.2\nport {port}\n"
@@ -75,7 +75,7 @@ class OpenVpnLab(World):
         )
 
     def client(self, short: str = "c", *, port: int = 1194, extra: str = "") -> dict[str, t.Any]:
-        """A client in a namespace of its own."""
+        """A client in its own namespace."""
         config = (
             f"client\ndev tun-{short}\ndev-type tun\nproto udp4\nremote 192.0.2.2 {port}\nca ca.crt\n"
             f"cert client.crt\nkey client.key\ntls-crypt tls-crypt.key\nremote-cert-tls server\nverb 3\n{extra}"
@@ -83,21 +83,21 @@ class OpenVpnLab(World):
         return self.instance(short, config, self.client_netns, "client")
 
     def call(self, module: str, *, check: bool = False, **args: t.Any) -> dict[str, t.Any]:
-        """Run a module as Ansible does; its result, failed or not."""
+        """Run a module as Ansible does and return its result, also if it failed."""
         args = {"supervisor": "process", "_ansible_check_mode": check, "_ansible_diff": True, **args}
         return call_here(module, args)
 
     def ensure(self, *instances: t.Mapping[str, t.Any], state: str = "started", **args: t.Any) -> dict[str, t.Any]:
-        """openvpn_instance; whatever it says."""
+        """The result of openvpn_instance, also if it failed."""
         args = {"timeout": TIMEOUT, **args}
         return self.call("openvpn_instance", instances=list(instances), state=state, **args)
 
     def info(self, *instances: t.Mapping[str, t.Any]) -> list[dict[str, t.Any]]:
-        """openvpn_instance_info of these instances."""
+        """The instances in the result of openvpn_instance_info."""
         return self.call("openvpn_instance_info", instances=[i["name"] for i in instances])["instances"]
 
     def remove(self) -> None:
-        """End the instances by the module, then everything else without it."""
+        """Remove the instances with the module, then everything else."""
         try:
             if self.instances:
                 result = self.ensure(*self.instances, state="absent")

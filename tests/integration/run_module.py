@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Runs one module of the collection: arguments as JSON on standard input, result as JSON on standard output.
+"""Runs one module of the collection as Ansible does on a host: arguments on standard input, result on standard output.
 
-What Ansible does on a host, without the start of a whole play.
+Both are JSON.
 """
 
 from __future__ import annotations

@@ -153,7 +153,7 @@ def node(netns: str, last: int, *buckets: int) -> dict[str, t.Any]:
         ("bridge", bridge(name="br/1"), "bridges[0].name", "br/1", "slash"),
         ("bridge", bridge(ports=["a", "a"]), "bridges[0].ports", "a", "named twice"),
         ("bridge", bridge(fdb=[{"mac": MAC, "port": "b"}]), "bridges[0].fdb[0].port", "b", "must be one of"),
-        ("clusterip", cluster(name="A"), "name", "A", "small letter"),
+        ("clusterip", cluster(name="A"), "name", "A", "lower case letter"),
         ("clusterip", cluster(clustermac=MAC), "clustermac", MAC, "multicast"),
         ("clusterip", cluster(nodes=[node("vpn1", 1, 0)]), "nodes[0].local_nodes", 0, "between 1 and 4"),
         ("clusterip", cluster(nodes=[node("vpn1", 1, 5)]), "nodes[0].local_nodes", 5, "between 1 and 4"),
@@ -280,8 +280,7 @@ def test_not_root(host: World) -> None:
 
 
 def test_without_pyroute2(host: World, tmp_path: Path) -> None:
-    (tmp_path / "pyroute2").mkdir()
-    (tmp_path / "pyroute2/__init__.py").write_text("raise ImportError('simulated: not installed')\n")
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['pyroute2'] = None\n")
     path = f"{tmp_path}:{COLLECTIONS}"
     before = dump(host)
     for module, args in TASKS:
@@ -292,6 +291,21 @@ def test_without_pyroute2(host: World, tmp_path: Path) -> None:
         assert not result.get("failed"), result["msg"]
         assert result["changed"]
         assert "pyroute2" in str(result["warnings"])
+    assert dump(host) == before
+
+
+def test_with_a_broken_pyroute2(host: World, tmp_path: Path) -> None:
+    """Found, but its import fails: runs that change something are refused before the first change."""
+    (tmp_path / "pyroute2").mkdir()
+    (tmp_path / "pyroute2/__init__.py").write_text("raise ImportError('simulated: broken')\n")
+    path = f"{tmp_path}:{COLLECTIONS}"
+    before = dump(host)
+    for module, args in TASKS:
+        result = call(host, module, args, PYTHONPATH=path)
+        assert result["failed"]
+        assert (
+            "cannot import pyroute2 (simulated: broken): install the Debian package python3-pyroute2" in result["msg"]
+        )
     assert dump(host) == before
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Instances that cannot run as they are given are refused, by name, and the running ones are left alone."""
+"""Tests that openvpn_instance refuses instances that would fail, by name, without a change to running ones."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .world import call, within
 
 
 def traces(lab: OpenVpnLab) -> list[Path]:
-    """Files that the module keeps for instances."""
+    """Files that the module has created for the lab's instances."""
     places = [f"/{place}/clustered-openvpn" for place in ("run", "var/lib", "var/log")]
     return [path for place in places for path in Path(place).glob(f"*{lab.prefix}*")]
 
@@ -34,11 +34,10 @@ def test_without_a_program(lab: OpenVpnLab, program: str) -> None:
     args = {"instances": [lab.server()], "supervisor": "process"}
     result = call(lab, "openvpn_instance", args, before=before)
     assert result["failed"]
-    assert f"the program {program!r} is missing in" in result["msg"]
-    assert "install the package" in result["msg"]
+    assert f"the program {program!r} is missing: install the package" in result["msg"]
     result = call(lab, "openvpn_instance", {**args, "_ansible_check_mode": True}, before=before)
     assert not result.get("failed"), result["msg"]
-    assert f"the program {program!r} is missing in" in str(result["warnings"])
+    assert f"the program {program!r} is missing: install the package" in str(result["warnings"])
     assert not traces(lab)
 
 
@@ -46,13 +45,13 @@ CA, OTHER = Authority(), Authority("other")
 
 
 def write(lab: OpenVpnLab, **files: bytes) -> None:
-    """Files of a server that are readable by it; C(_) in a name is a dot."""
+    """Write files that the server's user can read. C(_) in a name stands for a dot."""
     for name, data in files.items():
         (lab.directory / name.replace("_", ".")).write_bytes(data)
 
 
 def usable(lab: OpenVpnLab) -> None:
-    """What works."""
+    """Write valid keys, certificates and a revocation list."""
     cert, key = CA.issue("server", "server")
     write(lab, ca_crt=CA.pem, server_crt=cert, server_key=key, crl_pem=CA.revocations())
 
@@ -70,8 +69,8 @@ BAD: dict[str, tuple[t.Callable[[], dict[str, bytes]], str, str]] = {
         "not signed by the CA",
     ),
     "an expired list": (lambda: {"crl_pem": CA.revocations(since=-5, until=-1)}, "crl.pem", "expired on"),
-    "a list of another CA": (lambda: {"crl_pem": OTHER.revocations()}, "crl.pem", "not a list of the CA"),
-    "no list": (lambda: {"crl_pem": b"nothing"}, "crl.pem", "holds no revocation list"),
+    "a list of another CA": (lambda: {"crl_pem": OTHER.revocations()}, "crl.pem", "not issued by the CA"),
+    "no list": (lambda: {"crl_pem": b"nothing"}, "crl.pem", "contains no revocation list"),
 }
 
 
@@ -95,7 +94,7 @@ def test_certificates_and_lists_that_would_serve_nobody(lab: OpenVpnLab, case: s
     assert sentence in result["msg"]
     assert "Traceback" not in result["msg"]
     assert "PRIVATE KEY" not in json.dumps(result)
-    assert not traces(lab), "not even the good one was started"
+    assert not traces(lab), "the valid instance must not be started either"
 
     usable(lab)
     assert not (first := lab.ensure(server)).get("failed"), first["msg"]
@@ -160,13 +159,13 @@ def test_a_port_that_another_process_holds(lab: OpenVpnLab, kind: int, protocol:
         assert "is held by process" in str(lab.ensure(server, check=True)["warnings"])
         assert lab.ensure(lab.instance("s3", Path(server["config"]).read_text(), lab.host))["failed"], "a first start"
     assert not (result := lab.ensure(server)).get("failed"), result["msg"]
-    assert not lab.ensure(server)["changed"], "its own port is not another's"
+    assert not lab.ensure(server)["changed"], "its own port is not in use by another process"
 
 
 def test_two_instances_with_one_port(lab: OpenVpnLab) -> None:
     result = lab.ensure(lab.server(), lab.server("s2"))
     assert result["failed"]
-    assert f"udp port 1194 of 192.0.2.2 is the port of {lab.name('s')} too" in result["msg"]
+    assert f"udp port 1194 of 192.0.2.2 is already the port of {lab.name('s')} in" in result["msg"]
     assert not traces(lab)
 
 

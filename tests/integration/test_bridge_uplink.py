@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A NIC with addresses and routes becomes the port of a bridge, and is given back."""
+"""The module bridge_uplink: a NIC with addresses and routes moves to a bridge and back."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TAKEN = {"bridge": "br-lan", "interface": "nic0"}
 
 @pytest.fixture
 def world() -> t.Iterator[ServedWorld]:
-    """A host with a NIC that has all sorts of addresses and routes, and a gateway c1."""
+    """A host whose NIC has addresses and routes of many kinds, and a gateway c1."""
     world = ServedWorld(f"u{os.getpid() % 10000}")
     try:
         (gateway,) = world.lan(1)
@@ -38,7 +38,7 @@ def world() -> t.Iterator[ServedWorld]:
 
 
 def state(world: ServedWorld) -> State:
-    """All of the host."""
+    """The state of the host's namespace."""
     return states_of([world.host])
 
 
@@ -71,18 +71,22 @@ def test_everything_is_taken_back_when_the_gateway_does_not_answer_any_more(worl
         world.host,
     )
     before = state(world)
-    with pytest.raises(ModuleFailed, match=r"192\.0\.2\.101 did not answer on br-lan within 1 s; everything was taken"):
+    with pytest.raises(
+        ModuleFailed, match=r"192\.0\.2\.101 did not answer on br-lan within 1 s; all changes were rolled back"
+    ):
         world.module("bridge_uplink", **TAKEN, timeout=1)
     assert not differences_at_last(lambda: before, lambda: state(world))
 
 
 def test_everything_is_taken_back_when_a_step_fails(world: ServedWorld) -> None:
-    """A bridge cannot be the port of a bridge: the kernel says so when its addresses are gone already."""
+    """A bridge cannot be the port of a bridge; the kernel refuses after the addresses have been removed."""
     sh("ip link add br9 type bridge && ip link set br9 up && ip addr add 203.0.113.1/24 dev br9", world.host)
     sh("ip link add v0 type veth peer name v1 && ip link set v1 up && ip link set v0 master br9 up", world.host)
     sh("ip route add 198.19.0.0/16 via 203.0.113.9 dev br9", world.host)
     before = state(world)
-    with pytest.raises(ModuleFailed, match=r"^ip link set dev br9 master br-lan: Error: .*; everything was taken back"):
+    with pytest.raises(
+        ModuleFailed, match=r"^ip link set dev br9 master br-lan: Error: .*; all changes were rolled back"
+    ):
         world.module("bridge_uplink", bridge="br-lan", interface="br9")
     assert not differences_at_last(lambda: before, lambda: state(world))
 
@@ -90,11 +94,23 @@ def test_everything_is_taken_back_when_a_step_fails(world: ServedWorld) -> None:
 @pytest.mark.parametrize(
     ("by_hand", "args", "message"),
     [
-        ("ip addr add 192.0.2.9/24 dev nic0 valid_lft 600 preferred_lft 600", {}, "192.0.2.9/24 is leased or learned"),
-        ("ip route add 198.19.0.0/16 dev nic0 proto dhcp", {}, "its route to 198.19.0.0/16 was learned"),
-        ("ip route add 198.19.0.0/16 dev nic0 mtu 1400", {}, "its route to 198.19.0.0/16 has metrics"),
+        (
+            "ip addr add 192.0.2.9/24 dev nic0 valid_lft 600 preferred_lft 600",
+            {},
+            "192.0.2.9/24 is dynamic (DHCP or router advertisement)",
+        ),
+        (
+            "ip route add 198.19.0.0/16 dev nic0 proto dhcp",
+            {},
+            "its route to 198.19.0.0/16 is dynamic (DHCP, router advertisement or redirect)",
+        ),
+        (
+            "ip route add 198.19.0.0/16 dev nic0 mtu 1400",
+            {},
+            "its route to 198.19.0.0/16 has unsupported attributes (metrics)",
+        ),
         ("ip addr add 192.0.2.9 peer 192.0.2.8 dev nic0", {}, "its address 192.0.2.9/32 has a peer"),
-        ("ip link add br-lan type bridge", {}, "bridge: 'br-lan': is there already"),
+        ("ip link add br-lan type bridge", {}, "bridge: 'br-lan': exists already"),
         (
             "ip link add br9 type bridge && ip link set nic0 master br9",
             {},
@@ -103,9 +119,9 @@ def test_everything_is_taken_back_when_a_step_fails(world: ServedWorld) -> None:
         (
             "true",
             {"gateway": "192.0.2.250", "timeout": 0.3},
-            "gateway: '192.0.2.250': does not answer on nic0 as it is",
+            "gateway: '192.0.2.250': does not answer on nic0;",
         ),
-        ("true", {"timeout": 0}, "timeout: 0.0: a number of seconds"),
+        ("true", {"timeout": 0}, "timeout: 0.0: must be more than 0"),
         ("true", {"bridge": "a/b"}, "bridge: 'a/b': an interface name has no"),
     ],
 )
@@ -123,14 +139,14 @@ def test_what_would_not_survive_is_refused_before_anything_is_changed(
 def test_a_bridge_with_other_ports_is_not_removed(world: ServedWorld) -> None:
     world.module("bridge_uplink", **TAKEN)
     sh("ip link add v0 type veth peer name v1 && ip link set v0 master br-lan", world.host)
-    with pytest.raises(ModuleFailed, match="bridge: 'br-lan': has other ports, v0: take them off it first"):
+    with pytest.raises(ModuleFailed, match="bridge: 'br-lan': has other ports, v0; detach them first"):
         world.module("bridge_uplink", **TAKEN, state="absent")
     planned = world.module("bridge_uplink", **TAKEN, state="absent", check=True)
-    assert planned["commands"][-1] == "ip link del dev br-lan", "a task before may take them off, when it may"
+    assert planned["commands"][-1] == "ip link del dev br-lan", "an earlier task may detach the other ports"
 
 
 def test_a_module_that_is_killed_leaves_a_change_that_is_complete(world: ServedWorld) -> None:
-    """Ten times, each time a little later; the change goes on in a session of its own, and the next run agrees."""
+    """Ten runs, each killed a little later; the process that carries out the move completes it."""
     before = state(world)
     killed = 0
     for i in range(10):

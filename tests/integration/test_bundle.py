@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A bundle of real tunnels: who gets how many packets, in all ways that there are."""
+"""A bundle of real tunnels: the share of each tunnel, refused conflicts, and changes of the settings."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def bundle(pki: Path) -> t.Iterator[BundleLab]:
 
 
 def shares(bundle: BundleLab, end: int, source: str, to: str, packets: int = 4000) -> dict[int, int]:
-    """What each tunnel got of so many datagrams, all of which arrived."""
+    """Send datagrams, check that all arrive; the number that each tunnel carried."""
     other = bundle.hosts[1 - end] if source == bundle.hosts[end] else bundle.ends[1 - end]
     counter = Counter(other, to, 5000)
     try:
@@ -63,10 +63,10 @@ def test_full_packets_fit_and_no_outer_packet_is_a_fragment(bundle: BundleLab) -
     fragments = "chain c { type filter hook forward priority 0; ip frag-off & 0x3fff != 0 counter; };"
     sh(f"nft 'table ip fragments {{ {fragments} }}'", bundle.router)
     size = bundle.layouts[0]["bundles"][0]["mtu"] - 28
-    said = sh(f"ping -q -c 8 -i 0.05 -M do -s {size} {HOSTS[1][0]}", bundle.host_a)
-    assert "8 received" in said
-    told = sh(f"ping -c 1 -M do -s {size + 1} {HOSTS[1][0]} 2>&1", bundle.host_a, check=False)
-    assert f"(mtu = {size + 28})" in told
+    output = sh(f"ping -q -c 8 -i 0.05 -M do -s {size} {HOSTS[1][0]}", bundle.host_a)
+    assert "8 received" in output
+    output = sh(f"ping -c 1 -M do -s {size + 1} {HOSTS[1][0]} 2>&1", bundle.host_a, check=False)
+    assert f"(mtu = {size + 28})" in output
     assert "packets 0 " in sh("nft list table ip fragments", bundle.router)
 
 
@@ -84,14 +84,14 @@ def test_where_no_tunnel_is_live_packets_are_refused(bundle: BundleLab) -> None:
     lines = [f"flush chain {table} spread", f'add rule {table} spread reject with icmpx no-route comment "live: #0"']
     sh("nft -f - <<'EOF'\n" + "\n".join(lines) + "\nEOF", bundle.a)
     assert "Destination Net Unreachable" in sh(f"ping -c 1 -W 2 {HOSTS[1][0]}", bundle.host_a, check=False)
-    assert bundle.converge(), "the watch runs again"
+    assert bundle.converge(), "the watch is started again"
     bundle.wait_live([1, 2, 3, 4])
 
 
 def test_a_port_that_is_taken_is_refused_before_any_change(bundle: BundleLab) -> None:
-    wanted, bundle.wanted = bundle.wanted, {**bundle.wanted, "tunnels": 5}
+    settings, bundle.settings = bundle.settings, {**bundle.settings, "tunnels": 5}
     (params,) = bundle.lay_out(1)["bundles"]
-    bundle.wanted = wanted
+    bundle.settings = settings
     with within(bundle.b), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("0.0.0.0", 1199))
         with pytest.raises(AssertionError, match=r"tunnels\[4\].port: 1199: udp port 1199 is held by process"):
@@ -105,7 +105,7 @@ def test_the_watchs_port_is_refused_as_well(bundle: BundleLab) -> None:
         sock.bind(("0.0.0.0", 11941))
         with pytest.raises(AssertionError, match=r"probe_port: 11941: udp port 11941 of 10\.99\.0\.130 is held by"):
             bundle.run("tunnel_bundle", **{**params, "probe_port": 11941})
-    assert bundle.converge() == [], "its own watch is not in its way"
+    assert bundle.converge() == [], "the port of its own watch is no conflict"
 
 
 @pytest.mark.parametrize("version", [0, 1], ids=["IPv4", "IPv6"])
@@ -121,7 +121,7 @@ def test_somebody_elses_route_is_refused_before_any_change(bundle: BundleLab, ve
     sh(route % "del")
     sh(route % "add" + " metric 2000")
     assert any(f"route add {network}" in line for line in bundle.run("tunnel_bundle", **params)["commands"])
-    assert bundle.converge(), "it goes again"
+    assert bundle.converge(), "the route is removed again"
     assert "dev lan" in sh(f"ip -{(4, 6)[version]} -n {bundle.a} route show {network}")
     sh(route % "del" + " metric 2000")
 
@@ -143,7 +143,7 @@ def test_somebody_elses_route_to_a_peer_is_refused_before_any_change(bundle: Bun
 @pytest.mark.parametrize("end", [0, 1], ids=["a to b", "b to a"])
 def test_weights_of_three_and_one_are_three_and_one(bundle: BundleLab, end: int) -> None:
     weights = [{"weight": 3}, {"weight": 1}, {"weight": 0}, {"weight": 0}]
-    if bundle.wanted["tunnels"] != weights:
+    if bundle.settings["tunnels"] != weights:
         bundle.converge(tunnels=weights)
     bundle.wait_live([1, 2])
     assert shares(bundle, end, bundle.hosts[end], HOSTS[1 - end][0]) == {1: 3000, 2: 1000, 3: 0, 4: 0}
@@ -154,7 +154,7 @@ def test_frames_of_tap_are_dealt_out_as_well(pki: Path) -> None:
     try:
         made.converge()
         made.wait_live([1, 2])
-        # Nobody looks for duplicates of the link-local addresses: until that is over, no neighbour could be asked.
+        # No duplicate address detection: until it ended, no neighbour solicitation could be sent.
         for end, netns in enumerate(made.ends):
             assert made.device(end, 1) not in sh(f"ip -n {netns} -6 addr show tentative")
         for version in (0, 1):
@@ -165,7 +165,7 @@ def test_frames_of_tap_are_dealt_out_as_well(pki: Path) -> None:
 
 @pytest.fixture(scope="module")
 def changed(pki: Path) -> t.Iterator[BundleLab]:
-    """Three tunnels, which the next tests change one after the other."""
+    """Three tunnels; the next tests change them in their order."""
     made = BundleLab(f"u{os.getpid() % 10000}x{next(_numbers)}", pki, tunnels=3)
     try:
         made.converge()
@@ -196,7 +196,7 @@ def test_every_change_comes_to_rest(
 ) -> None:
     changed.sites = sites
     assert changed.converge(**given)
-    changed.wait_live(range(1, changed.wanted["tunnels"] + 1))
+    changed.wait_live(range(1, changed.settings["tunnels"] + 1))
     assert changed.converge() == []
 
 

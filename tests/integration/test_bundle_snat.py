@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A thousand flows with source addresses of the bundle: answers find their way, whatever tunnel they take."""
+"""SNAT: a thousand flows are answered, through any tunnel and after a tunnel has failed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ VICTIM = 2
 
 @pytest.fixture(scope="module")
 def lab(pki: Path) -> t.Iterator[BundleLab]:
-    """Three tunnels; the site of end A is not known at end B."""
+    """Three tunnels; end B has no route to the site of end A."""
     made = BundleLab(f"v{os.getpid() % 10000}x{next(_numbers)}", pki, tunnels=3, timeout=1.0)
     try:
         made.converge(snat="common")
@@ -39,7 +39,7 @@ def lab(pki: Path) -> t.Iterator[BundleLab]:
 
 
 class Mirror:
-    """Answers each datagram, and remembers the sources."""
+    """Answers each datagram, and records the source addresses."""
 
     def __init__(self, netns: str, address: str, port: int):
         with within(netns):
@@ -60,14 +60,14 @@ class Mirror:
                 self._socket.sendto(data, source)
 
     def stop(self) -> None:
-        """No more."""
+        """Stop answering."""
         self._over.set()
         self._thread.join()
         self._socket.close()
 
 
 def answered(socks: list[socket.socket], each: int) -> int:
-    """Send so many on each flow, in turn; how many were answered on their own flow."""
+    """Send C(each) datagrams on each flow, in turn; the number that were answered on their own flow."""
     good = 0
 
     def take(seconds: float) -> int:
@@ -98,7 +98,7 @@ def test_a_thousand_flows_are_answered_also_after_a_tunnel_has_failed(
 ) -> None:
     lab.converge(snat=snat, spread=spread)
     lab.wait_live([1, 2, 3])
-    port = 5000 + next(_numbers)  # flows that were never translated before
+    port = 5000 + next(_numbers)  # so that no flow has a translation yet
     before = lab.counts(0, port)
     mirror = Mirror(lab.host_b, HOSTS[1][0], port)
     socks: list[socket.socket] = []
@@ -124,6 +124,6 @@ def test_a_thousand_flows_are_answered_also_after_a_tunnel_has_failed(
         print(f"\n  {snat}, {spread}: {first} and {meanwhile} of {2 * FLOWS}; sent by tunnel {used}; {mirror.sources}")
     assert (first, meanwhile) == (2 * FLOWS, 2 * FLOWS)
     assert min(used.values()) > 0.5 * sum(used.values()) / 3, "all tunnels were used"
-    # The translation of a flow's first packet holds for all of it, after the failure, too.
+    # The translation of the first packet of a flow stays valid, also after the failure.
     own = {"10.99.0.1"} if snat == "common" else {"10.99.0.2", "10.99.0.3", "10.99.0.4"}
     assert mirror.sources == own

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How much a bundle carries, and a transfer that goes on while tunnels come and go."""
+"""The throughput of a bundle, and a transfer that continues while tunnels are added and removed."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from .bundle_lab import HOSTS, BundleLab, Counter, send
 from .world import within
 
 _numbers = count()
-RATE = 10  # Mbit/s of each tunnel: little, so that they are the limit, not the machine
+RATE = 10  # Mbit/s of each tunnel: low, so that the machine is not the limit
 SIZE = 1200
 
 
 @pytest.fixture(scope="module")
 def lab(pki: Path) -> t.Iterator[BundleLab]:
-    """One tunnel to begin with."""
+    """A bundle of one tunnel at first."""
     made = BundleLab(f"z{os.getpid() % 10000}x{next(_numbers)}", pki, tunnels=1, rate=RATE)
     try:
         made.converge()
@@ -75,14 +75,14 @@ class Transfer:
             self.received += len(data)
 
     def rate(self, warm: float = 2.0, seconds: float = 4.0) -> float:
-        """Mbit/s, after a while."""
+        """Throughput in Mbit/s, after a warm-up."""
         time.sleep(warm)
         start, before = time.monotonic(), self.received
         time.sleep(seconds)
         return (self.received - before) * 8e-6 / (time.monotonic() - start)
 
     def end(self) -> None:
-        """The rest of it."""
+        """Close the connection."""
         self._over.set()
         for thread in self._threads:
             thread.join(60)
@@ -91,7 +91,7 @@ class Transfer:
 
 
 def datagrams(lab: BundleLab, rate: float, seconds: float) -> tuple[int, int, float]:
-    """Send so many Mbit/s; packets sent, packets that arrived, and Mbit/s of those."""
+    """Send C(rate) Mbit/s; packets sent, packets that arrived, and the Mbit/s that arrived."""
     counter = Counter(lab.host_b, HOSTS[1][0], 5000)
     total = int(rate * 1e6 / 8 / SIZE * seconds)
     try:
@@ -111,21 +111,21 @@ def test_tunnels_add_up(lab: BundleLab, capsys: pytest.CaptureFixture[str]) -> N
     single = flows[1].rate()
     flows[1].end()
     assert 0.8 * RATE < one < 1.05 * RATE
-    said = [f"one tunnel: UDP {one:.1f}, one TCP flow {single:.1f} Mbit/s"]
+    lines = [f"one tunnel: UDP {one:.1f}, one TCP flow {single:.1f} Mbit/s"]
     for tunnels in (2, 4):
         lab.converge(tunnels=tunnels)
         lab.wait_live(range(1, tunnels + 1))
         sent, arrived, rate = datagrams(lab, 0.97 * tunnels * one, 4)
-        said.append(f"{tunnels} tunnels: UDP {rate:.1f} Mbit/s, {arrived} of {sent} packets")
-        assert arrived == sent, said
+        lines.append(f"{tunnels} tunnels: UDP {rate:.1f} Mbit/s, {arrived} of {sent} packets")
+        assert arrived == sent, lines
     for congestion, reordering in (("bbr", 0), ("cubic", 300)):
         flow = Transfer(lab, 6002 + reordering, congestion=congestion, reordering=reordering)
         wide = flow.rate()
         flow.end()
-        said.append(f"one TCP flow ({congestion}, tcp_reordering {reordering or 3}): {wide:.1f} Mbit/s")
-        assert wide >= 1.8 * single, said
+        lines.append(f"one TCP flow ({congestion}, tcp_reordering {reordering or 3}): {wide:.1f} Mbit/s")
+        assert wide >= 1.8 * single, lines
     with capsys.disabled():
-        print("".join(f"\n  {line}" for line in said))
+        print("".join(f"\n  {line}" for line in lines))
 
 
 def test_four_flows_spread_where_each_keeps_to_a_tunnel(lab: BundleLab, capsys: pytest.CaptureFixture[str]) -> None:
@@ -148,7 +148,7 @@ def test_four_flows_spread_where_each_keeps_to_a_tunnel(lab: BundleLab, capsys: 
 def test_a_transfer_goes_on_while_tunnels_come_and_go(lab: BundleLab, capsys: pytest.CaptureFixture[str]) -> None:
     lab.converge(tunnels=4, spread="per_packet")
     lab.wait_live([1, 2, 3, 4])
-    assert lab.converge(check=True) == [], "nothing to do"
+    assert lab.converge(check=True) == [], "no changes"
     stays = [lab.pid(end, number) for end in (0, 1) for number in (1, 2)]
     transfer = Transfer(lab, 6009)
     seconds = []
@@ -165,5 +165,5 @@ def test_a_transfer_goes_on_while_tunnels_come_and_go(lab: BundleLab, capsys: py
         print(f"\n  {transfer.received / 1e6:.1f} MB while 4 tunnels became 2 and then 6; {seconds} s")
     assert transfer.received == transfer.sent
     assert transfer.digests[0].digest() == transfer.digests[1].digest()
-    assert [lab.pid(end, number) for end in (0, 1) for number in (1, 2)] == stays, "the others were left alone"
-    assert lab.converge(check=True) == [], "nothing to do"
+    assert [lab.pid(end, number) for end in (0, 1) for number in (1, 2)] == stays, "other tunnels were not restarted"
+    assert lab.converge(check=True) == [], "no changes"

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Tunnels that die in several ways leave the spread at both ends, get no packets meanwhile, and come back."""
+"""Tunnels that fail in several ways leave the spread at both ends, get only probes, and return."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TO_BE_BACK = 5.0
 
 @pytest.fixture(scope="module")
 def lab(pki: Path) -> t.Iterator[BundleLab]:
-    """Three tunnels."""
+    """A bundle of three tunnels."""
     made = BundleLab(f"w{os.getpid() % 10000}x{next(_numbers)}", pki, tunnels=3, timeout=1.2)
     try:
         made.converge()
@@ -36,7 +36,7 @@ def lab(pki: Path) -> t.Iterator[BundleLab]:
 
 
 class Killed:
-    """The process ends, and is started again."""
+    """The process is killed, and started again."""
 
     def __init__(self, lab: BundleLab, end: int):
         self.lab, self.end = lab, end
@@ -45,7 +45,7 @@ class Killed:
         os.kill(self.lab.pid(self.end, VICTIM), signal.SIGKILL)
 
     def heal(self) -> float:
-        """When it was back."""
+        """Repair the failure; the time at which the process ran again."""
         (instance,) = [i for i in self.lab.instances(self.end) if i["name"] == self.lab.device(self.end, VICTIM)]
         self.lab.run("openvpn_instance", instances=[instance])
         pid = self.lab.pid(self.end, VICTIM)
@@ -55,7 +55,7 @@ class Killed:
 
 
 class Stopped(Killed):
-    """The process is frozen."""
+    """The process is frozen, and continues."""
 
     def fail(self) -> None:
         os.kill(self.lab.pid(self.end, VICTIM), signal.SIGSTOP)
@@ -66,7 +66,7 @@ class Stopped(Killed):
 
 
 class Dropped(Killed):
-    """A firewall on the way drops its packets, in both directions or in one."""
+    """A firewall between the ends drops the packets of the tunnel."""
 
     which = "udp sport 1196 drop; udp dport 1196 drop"
 
@@ -80,7 +80,7 @@ class Dropped(Killed):
 
 
 class DroppedOneWay(Dropped):
-    """The same for what comes from end A."""
+    """The same, for packets from end A only."""
 
     which = "ip saddr 192.0.2.1 udp dport 1196 drop"
 
@@ -99,7 +99,7 @@ def test_a_dead_tunnel_is_left_alone_until_it_is_back(
     bound: float,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    if lab.wanted["timeout"] != timeout:
+    if lab.settings["timeout"] != timeout:
         lab.converge(timeout=timeout)
     lab.wait_live(ALL)
     for side in (0, 1):
@@ -131,8 +131,8 @@ def test_a_dead_tunnel_is_left_alone_until_it_is_back(
         figures = ", ".join(f"from {'AB'[i]} for {max(0.0, seconds):.2f} s" for i, seconds in enumerate(lost))
         print(f"\n  {kind.__name__} at {'AB'[end]}, timeout {timeout:g} s: loss {figures}; back in {returned:.2f} s")
     assert max(lost) <= bound
-    assert meanwhile == before, "none but probes"
-    assert all(now > then for now, then in zip(after, meanwhile)), "it is used again"
+    assert meanwhile == before, "no packets but probes"
+    assert all(now > then for now, then in zip(after, meanwhile)), "the tunnel is used again"
     assert returned <= TO_BE_BACK
 
 

@@ -2,9 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The printed steps do not lie: run as shell commands in another world, they make what the modules made in theirs.
+"""The commands that modules print, run by a shell in another world, have the same effect as the modules.
 
-Topologies are generated, built from nothing, damaged, changed into others, and removed. TOPOLOGIES=200 tries more.
+Topologies are generated, created, changed by hand, repaired, changed into others, and removed; check mode predicts each
+run. TOPOLOGIES=200 tries more of them.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ Parameters = dict[str, t.Any]
 
 
 def mac_of(number: int, variant: int) -> str:
-    """The MAC addresses that are given to interfaces."""
+    """MAC addresses for interfaces."""
     return f"02:00:00:00:{variant:02x}:{number:02x}"
 
 
@@ -70,7 +71,7 @@ MACS = {mac_of(n, v) for n in range(2 * VETHS + 2) for v in (1, 2)}
 
 @st.composite
 def interfaces(draw: st.DrawFn, number: int, name: str, netns: str) -> Parameters:
-    """One interface, with networks of its own; all parts of it are optional."""
+    """One interface with networks of its own; all options are optional."""
     networks = (f"10.0.{number}", f"fd00:{number}:")
     candidates = [f"{networks[0]}.{host}" for host in ("1/24", "2/24", "7/24", "9/32", "33/28")]
     candidates += [f"{networks[1]}:{host}" for host in ("1/64", "2/64", "9/128")]
@@ -106,7 +107,7 @@ def interfaces(draw: st.DrawFn, number: int, name: str, netns: str) -> Parameter
 
 @st.composite
 def topologies(draw: st.DrawFn) -> dict[str, Parameters]:
-    """Parameters of the modules, in their order."""
+    """Parameters of the modules, in the order in which they run."""
     places = ("@-host", *NAMESPACES)
     namespaces = [
         {
@@ -148,7 +149,7 @@ def topologies(draw: st.DrawFn) -> dict[str, Parameters]:
 
 
 def without_loops(ports: list[str], bridges: list[Parameters]) -> list[str]:
-    """Those that a bridge can have: a frame that goes round and round takes a core for itself, until all is removed."""
+    """Ports that do not form a loop: a frame in a loop would occupy a core until the bridges are removed."""
     others = {port for bridge in bridges for port in bridge["ports"]}
     result: list[str] = []
     leading = 0
@@ -162,7 +163,7 @@ def without_loops(ports: list[str], bridges: list[Parameters]) -> list[str]:
 
 @st.composite
 def clusters(draw: st.DrawFn, interface_in: t.Mapping[str, str]) -> Parameters:
-    """A cluster of those namespaces that have an interface."""
+    """A cluster of the namespaces that have an interface."""
     total = draw(st.sampled_from([1, 4, 16]))
     names = [name for name in NAMESPACES if name in interface_in]
     owners = draw(st.lists(st.sampled_from([*names, None]), min_size=total, max_size=total))
@@ -197,7 +198,7 @@ _numbers = count()
 
 
 class Twins:
-    """A world for the modules and one for their words."""
+    """Two worlds: modules run in one, and their printed commands in the other."""
 
     def __init__(self) -> None:
         number = next(_numbers)
@@ -215,21 +216,21 @@ class Twins:
             world.remove()
 
     def damage(self, command: str) -> None:
-        """By hand, in both."""
+        """Run a command in both worlds."""
         for world in self.worlds:
             sh(f"{{ {command}; }} 2> /dev/null".replace(PREFIX, world.prefix), check=False)
         if "netns del" in command:  # the kernel takes its links down a moment later
             sh("sleep 0.2")
 
     def run(self, topology: dict[str, Parameters], state: str) -> list[str]:
-        """The modules here, what they print there; what they printed."""
+        """Run the modules in one world and their printed commands in the other; return the commands."""
         printed = []
         for module, parameters in topology.items() if state == "present" else reversed(topology.items()):
             mine = json.loads(json.dumps(parameters).replace(PREFIX, self.modules.prefix))
-            foretold = self.modules.module(module, **mine, state=state, check=True)
+            predicted = self.modules.module(module, **mine, state=state, check=True)
             done = self.modules.module(module, **mine, state=state)
             script = done["diff"]["prepared"]
-            assert foretold["diff"]["prepared"] == script, "what check mode says is what the run does"
+            assert predicted["diff"]["prepared"] == script, "check mode returns the commands of the run"
             assert script == "".join(f"{command}\n" for command in done["commands"])
             assert done["changed"] == bool(script)
             printed.append(script.replace(self.modules.prefix, PREFIX))
@@ -237,14 +238,14 @@ class Twins:
         return printed
 
     def _type(self, script: str) -> None:
-        """As an administrator would, on the host."""
+        """Run the commands in a shell on the host."""
         command = ["nsenter", f"--net=/run/netns/{self.shell.host}", "bash", "-e", "-s"]
         done = subprocess.run(command, input=script, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 0, f"{done.stderr}\n{script}"
         assert not done.stderr, f"{done.stderr}\n{script}"
 
     def differences(self) -> list[str]:
-        """Between the two worlds."""
+        """The differences between the two worlds."""
         modules, shell = (lambda w=world: self._state(w) for world in self.worlds)
         return differences_at_last(modules, shell)
 

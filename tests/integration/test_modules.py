@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import os
 import typing as t
+from pathlib import Path
 
 import pytest
 
 from .served import ServedWorld
-from .world import ModuleFailed, World, sh
+from .world import COLLECTIONS, ModuleFailed, World, call, sh
 
 
 class Parts:
@@ -62,7 +63,7 @@ class Parts:
         ]
 
     def dump(self) -> list[str]:
-        """What the kernel has, as sorted words that do not change by themselves."""
+        """The state of the namespaces as sorted lines, without values that change by themselves."""
         result = []
         for netns in (self.world.host, self.one, self.two):
             for link in json.loads(sh(f"ip -n {netns} -j -d addr", check=False) or "[]"):
@@ -78,7 +79,7 @@ class Parts:
 
 @pytest.fixture
 def parts(world: World) -> Parts:
-    """Nothing built yet."""
+    """Parameters of namespaces that do not exist yet."""
     return Parts(world)
 
 
@@ -86,7 +87,7 @@ def test_check_mode_on_an_empty_host_says_everything_and_does_nothing(parts: Par
     before = parts.world.namespaces(), parts.dump()
     said = parts.run(check=True)
     assert (parts.world.namespaces(), parts.dump()) == before
-    assert said == parts.run(), "what check mode says is what the run does"
+    assert said == parts.run(), "check mode returns the commands of the run"
 
 
 def test_a_second_run_changes_nothing(parts: Parts) -> None:
@@ -96,7 +97,27 @@ def test_a_second_run_changes_nothing(parts: Parts) -> None:
     assert parts.dump() == before
 
 
-# name -> what happens behind our back, and the module and the command that repair it
+def test_a_run_that_changes_nothing_does_not_import_pyroute2(parts: Parts, tmp_path: Path) -> None:
+    """The import takes longer than the rest of such a run."""
+    parts.run()
+    (tmp_path / "pyroute2").mkdir()
+    (tmp_path / "pyroute2/__init__.py").write_text("raise ImportError('must not be imported')\n")
+    cluster = {"name": "absent", "address": "192.0.2.10", "interface": "lo", "bridge": "br-t", "state": "absent"}
+    for module, args in (
+        ("netns", {"namespaces": parts.namespaces}),
+        ("veth", {"veths": parts.veths}),
+        ("bridge", {"bridges": parts.bridges}),
+        ("clusterip", cluster),
+    ):
+        for check in (False, True):
+            result = call(
+                parts.world, module, {**args, "_ansible_check_mode": check}, PYTHONPATH=f"{tmp_path}:{COLLECTIONS}"
+            )
+            assert not result.get("failed"), result["msg"]
+            assert not result["changed"]
+
+
+# name -> a change by hand, and the module and the command that repair it
 DRIFTS = {
     "loopback down": ("ip -n {one} link set lo down", 0, "ip -n {one} link set dev lo up"),
     "sysctl": (
@@ -154,7 +175,7 @@ DRIFTS = {
 
 @pytest.fixture(scope="module")
 def built() -> t.Iterator[Parts]:
-    """Built once, and drifting from test to test."""
+    """Created once; each test adds drift."""
     world = ServedWorld(f"d{os.getpid() % 10000}")
     try:
         parts = Parts(world)
@@ -209,6 +230,6 @@ def test_a_link_of_another_kind_is_refused_and_left_alone(parts: Parts) -> None:
 
 
 def test_a_missing_namespace_is_named_and_not_made(parts: Parts) -> None:
-    with pytest.raises(ModuleFailed, match=f"'{parts.one}': no such network namespace; make it first"):
+    with pytest.raises(ModuleFailed, match=f"'{parts.one}': no such network namespace; create it first"):
         parts.world.module("veth", veths=parts.veths)
     assert parts.one not in sh("ip netns list")

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The module openvpn_config, in a directory of its own instead of the machine's /etc/openvpn."""
+"""Tests of openvpn_config, with a temporary directory mounted on /etc/openvpn."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TWO = [{"name": "one", "content": "port 1\n"}, {"name": "two", "content": "port 
 
 
 class Etc:
-    """What the module sees as /etc/openvpn."""
+    """The directory that the module finds at /etc/openvpn, and calls of the module."""
 
     def __init__(self, world: World, directory: Path):
         self.server = directory / "server"
@@ -29,17 +29,17 @@ class Etc:
         world.enter = on_host(world.host, {"/etc/openvpn": directory})
 
     def config(self, configurations: t.Sequence[dict[str, t.Any]] = (), **args: t.Any) -> dict[str, t.Any]:
-        """What the module says; of the two, if nothing else is said."""
+        """The result of state=present, by default for C(TWO)."""
         return self.world.module("openvpn_config", configurations=configurations or TWO, group=GROUP, **args)
 
     def absent(self, *names: str, **args: t.Any) -> list[str]:
-        """The names of what was removed."""
-        said = self.world.module("openvpn_config", names=names, state="absent", **args)
-        assert said["changed"] == bool(said["changed_names"])
-        return said["changed_names"]
+        """The names of the removed configurations."""
+        result = self.world.module("openvpn_config", names=names, state="absent", **args)
+        assert result["changed"] == bool(result["changed_names"])
+        return result["changed_names"]
 
     def files(self) -> dict[str, tuple[str, int]]:
-        """Name -> content and mode."""
+        """File name -> content and mode."""
         return {
             path.name: (path.read_text(), path.lstat().st_mode & 0o7777)
             for path in sorted(self.server.iterdir())
@@ -49,7 +49,7 @@ class Etc:
 
 @pytest.fixture
 def etc(world: World, tmp_path: Path) -> Etc:
-    """Empty."""
+    """An empty directory for servers."""
     return Etc(world, tmp_path)
 
 
@@ -66,9 +66,9 @@ def test_files_are_written_once(etc: Etc) -> None:
 
 
 def test_contents_are_in_diffs_alone(etc: Etc) -> None:
-    said = etc.config([{"name": "one", "content": "setenv SECRET xyzzy\n"}])
-    assert "xyzzy" in said.pop("diff")[0]["after"]
-    assert "xyzzy" not in str(said)
+    result = etc.config([{"name": "one", "content": "setenv SECRET xyzzy\n"}])
+    assert "xyzzy" in result.pop("diff")[0]["after"]
+    assert "xyzzy" not in str(result)
     for bad in ({"content": "xyzzy"}, {"configuration": [{"name": "one", "content": "xyzzy"}]}):
         with pytest.raises(ModuleFailed, match="Unsupported parameters") as failed:
             etc.config(**bad)
@@ -82,9 +82,9 @@ def test_what_differs_is_replaced_and_the_diff_says_so(etc: Etc) -> None:
     two.chmod(0o666)
     os.chown(two, 0, 0)
     for check in (True, False):
-        said = etc.config(check=check)
-        assert said["changed_names"] == ["one", "two"]
-        text, rights = said["diff"]
+        result = etc.config(check=check)
+        assert result["changed_names"] == ["one", "two"]
+        text, rights = result["diff"]
         assert (text["before"], text["after"], text["after_header"]) == (
             "port 9\n",
             "port 1\n",
@@ -122,7 +122,7 @@ def test_absent_removes_those_that_are_named(etc: Etc) -> None:
     with pytest.raises(ModuleFailed, match="state is absent but all of the following are missing: names"):
         etc.world.module("openvpn_config", state="absent")
     for state, parameter in (("absent", "names"), ("present", "configurations")):
-        with pytest.raises(ModuleFailed, match=f"{parameter}: None: give a list"):
+        with pytest.raises(ModuleFailed, match=f"{parameter}: None: use a list"):
             etc.world.module("openvpn_config", **{"state": state, parameter: None})
 
 
@@ -141,7 +141,7 @@ def test_what_a_killed_run_has_left_is_gone_after_the_next(etc: Etc) -> None:
         ({"name": "../x", "content": ""}, r"configurations\[2\].name: '../x': use at most 64 letters"),
         ({"name": "three"}, "missing required arguments: content found in configurations"),
         ({"name": "two", "content": ""}, r"configurations\[\].name: 'two': named twice"),
-        ({"name": "taken", "content": ""}, r"configurations\[\].name: '/etc/.*/taken.conf': is no file"),
+        ({"name": "taken", "content": ""}, r"configurations\[\].name: '/etc/.*/taken.conf': is not a regular file"),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_written(etc: Etc, bad: dict[str, t.Any], message: str) -> None:
@@ -158,10 +158,10 @@ def test_a_group_or_a_directory_that_an_earlier_task_makes(etc: Etc) -> None:
     assert etc.config(check=True)["changed_names"] == ["one", "two"]
     assert etc.absent("one") == []
     etc.server.mkdir()
-    said = {"configurations": TWO, "group": "no-such-group"}
-    assert etc.world.module("openvpn_config", check=True, **said)["changed_names"] == ["one", "two"]
-    with pytest.raises(ModuleFailed, match="group: 'no-such-group': there is no such group; make it"):
-        etc.world.module("openvpn_config", **said)
+    args = {"configurations": TWO, "group": "no-such-group"}
+    assert etc.world.module("openvpn_config", check=True, **args)["changed_names"] == ["one", "two"]
+    with pytest.raises(ModuleFailed, match="group: 'no-such-group': there is no such group; create it"):
+        etc.world.module("openvpn_config", **args)
     assert etc.files() == {}
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""openvpn_instance and openvpn_instance_info with real processes, handshakes and namespaces."""
+"""Tests of openvpn_instance and openvpn_instance_info with real processes, handshakes and network namespaces."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ from .world import COLLECTIONS, sh
 
 
 def only(result: dict[str, t.Any]) -> dict[str, t.Any]:
-    """The one instance of a result that must be good."""
+    """The only instance of a result; fails if the module failed."""
     assert not result.get("failed"), result["msg"]
     (instance,) = result["instances"]
     return instance
 
 
 def alive(pid: int) -> bool:
+    """Whether a process runs and is not a zombie."""
     stat = Path(f"/proc/{pid}/stat")
     return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] not in "ZX"
 
@@ -86,7 +87,7 @@ def test_the_process_has_its_user_its_namespace_and_nothing_more(lab: OpenVpnLab
     assert os.readlink(f"/proc/{pid}/fd/1") == str(log)
     assert (RUN / server["name"]).stat().st_mode & 0o777 == 0o750
     assert (RUN / server["name"] / "pid").read_text().strip() == str(pid)
-    assert os.stat("/dev/net/tun").st_mode == tun.st_mode, "the machine's own device stays as it is"
+    assert os.stat("/dev/net/tun").st_mode == tun.st_mode, "the device of the machine must not change"
 
 
 def test_one_that_fails_is_reported_at_once_with_its_log_and_the_others_run(lab: OpenVpnLab) -> None:
@@ -107,11 +108,11 @@ def test_one_that_fails_is_reported_at_once_with_its_log_and_the_others_run(lab:
 
 
 def test_one_that_does_not_become_ready_is_stopped_again(lab: OpenVpnLab) -> None:
-    client = lab.client()  # its server is not there
+    client = lab.client()  # its server does not run
     result = lab.ensure(client, timeout=2)
     assert result["failed"]
     assert "not ready after 2 s" in result["msg"]
-    assert "UDPv4 link remote" in result["msg"], "the log is not just about our own questions"
+    assert "UDPv4 link remote" in result["msg"], "the log must not consist of management commands only"
     assert lab.info(client)[0]["state"] == "stopped"
 
 
@@ -188,9 +189,9 @@ def test_a_restart_says_how_many_clients_it_drops(lab: OpenVpnLab) -> None:
     os.kill(only(lab.ensure(server))["pid"], signal.SIGSTOP)
     result = lab.ensure(server, state="stopped", check=True)
     assert only(result)["dropped_clients"] is None
-    assert "not known" in result["commands"][0]
+    assert "number unknown" in result["commands"][0]
     result = lab.ensure(lab.instances[1], state="stopped")
-    assert "dropped_clients" not in only(result), "a client has none"
+    assert "dropped_clients" not in only(result), "a client has no clients"
 
 
 @pytest.mark.parametrize("mistake", ["no-such-option 1\n", "cert missing.crt\n", "up ./missing\nscript-security 2\n"])
@@ -226,14 +227,16 @@ def test_a_trial_does_not_touch_what_the_running_instance_owns(lab: OpenVpnLab) 
     time.sleep(1.5)
     files = {path: path.read_bytes() for path in [*state.iterdir(), *(lab.directory / "hooked").iterdir()]}
     assert any(path.name == "pool" for path in files)
-    lab.write("s.conf", lab.server_config(extra=own + "cert client.crt\nkey server.key\n"))  # they do not fit
+    lab.write(
+        "s.conf", lab.server_config(extra=own + "cert client.crt\nkey server.key\n")
+    )  # the key does not belong to the certificate
     result = lab.ensure(server)
     assert result["failed"]
     after = {path: path.read_bytes() for path in [*state.iterdir(), *(lab.directory / "hooked").iterdir()]}
     log = lab.directory / "hooked/log"
-    assert after.pop(log, b"").startswith(files.pop(log, b"")), "where there is one, it goes on as it likes"
+    assert after.pop(log, b"").startswith(files.pop(log, b"")), "the running instance may have appended to its log"
     assert after == files
-    assert lab.info(server)[0]["clients"], "its client is still connected"
+    assert lab.info(server)[0]["clients"], "its client must stay connected"
     assert alive(pid)
 
 
@@ -274,7 +277,7 @@ def test_stopped_restarted_absent(lab: OpenVpnLab) -> None:
     assert not lab.ensure(server, state="stopped")["changed"]
     assert lab.info(server)[0]["state"] == "stopped"
     only(lab.ensure(server))
-    assert lab.ensure({"name": server["name"]}, state="absent")["changed"], "its name is enough"
+    assert lab.ensure({"name": server["name"]}, state="absent")["changed"], "only the name is required"
     assert not lab.ensure({"name": server["name"]}, state="absent")["changed"]
     assert lab.info(server)[0]["state"] == "absent"
     assert not Path(f"/var/log/clustered-openvpn/{server['name']}.log").exists()

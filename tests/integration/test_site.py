@@ -59,7 +59,7 @@ def test_check_mode_on_an_empty_host_changes_nothing_and_reads_as_commands(site:
 
 
 def test_a_second_run_changes_nothing_and_none_prints_a_secret(site: Site) -> None:
-    """The noisiest runs there are, the first with new keys and everything written anew."""
+    """The noisiest runs there are, the first with new keys and everything written again."""
     first = site.play("-vvv", "--diff", whole=True)
     assert first.changed > 0
     before = dump(site)
@@ -189,7 +189,7 @@ MOVED = {**BRIDGED, "netns_cluster_bridge": "br-two"}
 
 
 def test_the_uplink_becomes_bridged_and_the_clients_are_served_as_before(site: Site) -> None:
-    """By servers that were started anew, since there is another route to push.
+    """Served by restarted servers, since there is another route to push.
 
     The former address is gone by then, so nobody is told: clients notice by their ping-restart, and here at once.
     """

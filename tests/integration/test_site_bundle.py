@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The playbook of a bundle on both of its ends: built, grown and shrunk under a transfer, refused, and removed.
+"""The playbook bundle.yml on both ends: check mode, creation, refused input, foreign certificates, and removal.
 
-The tests of this file follow one bundle through its life, in their order.
+The tests use the same bundle, in their order.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ HOSTS = ("left", "right")
 
 
 class Play:
-    """What a playbook said of both hosts."""
+    """The output of a playbook, and its results for both hosts."""
 
     def __init__(self, output: str):
         self.output = output
@@ -44,7 +44,7 @@ class Play:
 
 
 class Sites:
-    """Two hosts with files of their own, each in a namespace of the two sites."""
+    """Two hosts with files of their own, each in the namespace of one end."""
 
     def __init__(self, lab: BundleLab, tmp: Path):
         self.lab, self.tmp = lab, tmp
@@ -59,7 +59,7 @@ class Sites:
             python.chmod(python.stat().st_mode | stat.S_IXUSR)
 
     def play(self, *options: str, fails: bool = False, **variables: t.Any) -> Play:
-        """Run bundle.yml on both."""
+        """Run bundle.yml on both hosts."""
         lines = ["[tunnel_bundle]"]
         for i, name in enumerate(HOSTS):
             own = {
@@ -100,13 +100,13 @@ class Sites:
         return play
 
     def remove(self) -> None:
-        """The rest of it."""
+        """Remove the files of the hosts."""
         shutil.rmtree(self.root, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
 def sites(pki: Path, tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Sites]:
-    """Both hosts, empty."""
+    """Both hosts, without a bundle."""
     lab = BundleLab(f"y{os.getpid() % 10000}x0", pki)
     made = Sites(lab, tmp_path_factory.mktemp("sites"))
     try:
@@ -135,7 +135,7 @@ def test_bad_input_is_refused_at_both_ends_before_any_change(sites: Sites) -> No
         sock.bind(("0.0.0.0", 1197))
         play = sites.play(fails=True, tunnel_bundle_tunnels=3)
     assert "1197: udp port 1197 is held by process" in play.output
-    assert play.changed == {"left": 0, "right": 0}, "the other end neither"
+    assert play.changed == {"left": 0, "right": 0}, "neither end was changed"
     assert [sites.lab.live(end) for end in (0, 1)] == [[1, 2], [1, 2]]
 
 
@@ -156,7 +156,7 @@ def test_nothing_is_left_of_it(sites: Sites) -> None:
     other = sites.root / "left/etc/clustered-openvpn" / sites.lab.names[0] / "mine"
     other.touch()
     sites.play(tunnel_bundle_state="absent", tunnel_bundle_tunnels=2)
-    other.unlink()  # somebody else's stays, and all but the directory goes
+    other.unlink()  # a foreign file is kept, and with it the directory
     other.parent.rmdir()
     assert not (sites.root / "right/etc/clustered-openvpn" / sites.lab.names[1]).exists()
     for end in sites.lab.ends:

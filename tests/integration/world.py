@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A network to test in: a host, a switch and clients, each a namespace of this test run alone.
+"""A test network: a host, a switch and clients, each in a network namespace of this test run.
 
 The host's namespace stands for the machine: modules run inside it by C(nsenter --net), so the machine's own network is
-never touched. Names of namespaces are global, so every test run has its own prefix.
+never changed. Names of namespaces are global, so every test run has its own prefix.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ import tempfile
 import typing as t
 from pathlib import Path
 
-# Where pytest finds the collection; modules that it starts must find it as well.
+# The directory in which pytest found the collection, for the modules that it starts.
 COLLECTIONS = next(p for p in sys.path if p and Path(p, "ansible_collections/clustered/openvpn").is_dir())
 MODULE_RUNNER = Path(__file__).parent / "run_module.py"
 
-# The interpreter that modules run under. With MODULE_PYTHON=/usr/bin/python3 they meet the distribution's pyroute2
-# instead of .venv's, as they do on a node.
+# The interpreter for modules. With MODULE_PYTHON=/usr/bin/python3 they use the distribution's pyroute2 instead of
+# .venv's, as on a managed host.
 MODULE_PYTHON = os.environ.get("MODULE_PYTHON") or sys.executable
 
 
 def on_host(netns: str, places: t.Mapping[str, Path]) -> list[str]:
-    """The start of a command that is to take a namespace for its machine: its network, and /sys showing that one.
+    """The prefix of a command that runs in a namespace as on a machine of its own, with that network in /sys.
 
-    C(places): directories of the machine, and the ones that the command has instead. The rest is everybody's, as are
-    the namespaces that it makes under /run/netns.
+    C(places): directories of the machine -> directories that replace them for the command. All others are shared, and
+    so are the namespaces that it creates in /run/netns.
     """
     script = ["mount --make-rprivate /sys", "mount -t sysfs none /sys"]
     for place, own in places.items():
@@ -58,7 +58,7 @@ def sh(command: str, netns: str = "", *, check: bool = True, timeout: float = 30
 
 @contextlib.contextmanager
 def within(netns: str) -> t.Iterator[None]:
-    """Be in a namespace: sockets made there stay there."""
+    """Enter a namespace; sockets that are opened inside belong to it."""
     from pyroute2 import netns as namespaces
 
     home = os.open("/proc/self/ns/net", os.O_RDONLY)
@@ -71,7 +71,7 @@ def within(netns: str) -> t.Iterator[None]:
 
 
 def module_environment(directory: Path) -> dict[str, str]:
-    """What a module needs to start: this collection, and Ansible's own code, which alone goes along to a node."""
+    """The environment of a module: this collection, and ansible.module_utils, as Ansible sends them to a host."""
     paths = [COLLECTIONS]
     if sys.executable != MODULE_PYTHON:
         found = importlib.util.find_spec("ansible")
@@ -85,16 +85,16 @@ def module_environment(directory: Path) -> dict[str, str]:
 
 
 class ModuleFailed(AssertionError):
-    """A module said failed."""
+    """A module failed."""
 
 
 class World:
-    """Namespaces with one prefix; everything of that prefix goes at the end."""
+    """Namespaces with one prefix; all of them are removed at the end."""
 
     def __init__(self, prefix: str):
         self.prefix = prefix
         self.host = self.name("host")
-        self.enter = ["nsenter", f"--net=/run/netns/{self.host}"]  # what starts a module
+        self.enter = ["nsenter", f"--net=/run/netns/{self.host}"]  # the prefix of a module's command
         self._ansible = tempfile.TemporaryDirectory()
         self._environment = module_environment(Path(self._ansible.name))
 
@@ -103,7 +103,7 @@ class World:
         return f"{self.prefix}-{short}"
 
     def netns(self, short: str) -> str:
-        """Make a namespace with loopback up."""
+        """Create a namespace with loopback up."""
         name = self.name(short)
         sh(f"ip netns add {name} && ip -n {name} link set lo up")
         return name
@@ -120,7 +120,7 @@ class World:
         if bridged:
             sh(
                 f"ip -n {self.host} addr flush dev nic0"
-                # Low, as those of hardware are: the bridge's is the lowest of its ports', and is to stay the NIC's.
+                # A low MAC address: the bridge takes the lowest of its ports, which has to stay that of the NIC.
                 f" && ip -n {self.host} link set nic0 address 02:00:00:00:aa:02"
                 f" && ip -n {self.host} link add br-lan type bridge mcast_snooping 0"
                 f" && ip -n {self.host} link set nic0 master br-lan && ip -n {self.host} link set br-lan up"
@@ -133,12 +133,12 @@ class World:
         return names
 
     def namespaces(self) -> list[str]:
-        """All of this world that exist, sorted."""
+        """The existing namespaces of this world, sorted."""
         names = sh("ip netns list | cut -d' ' -f1").split()
         return sorted(name for name in names if name.startswith(self.prefix + "-"))
 
     def plug(self, netns: str, interface: str, address: str) -> None:
-        """A cable from a namespace to the switch."""
+        """Connect a namespace to the switch."""
         switch = self.name("switch")
         port = f"p{len(sh(f'ip -n {switch} -br link').splitlines())}"
         sh(
@@ -171,7 +171,7 @@ class World:
         return result
 
     def remove(self) -> None:
-        """End every process of ours and remove every namespace of ours."""
+        """Kill the processes in the namespaces of this world, and remove these."""
         for name in self.namespaces():
             for pid in sh(f"ip netns pids {name}", check=False).split():
                 with contextlib.suppress(ProcessLookupError):
@@ -183,7 +183,7 @@ class World:
 def call(
     world: World, module: str, args: t.Mapping[str, t.Any], *, before: t.Sequence[str] = (), **env: str
 ) -> dict[str, t.Any]:
-    """A module's result on the host, failed or not, in a process of its own. C(before): what starts that."""
+    """The result of a module on the host, failed or not. C(before): the prefix of the command."""
     done = subprocess.run(
         ["nsenter", f"--net=/run/netns/{world.host}", *before, sys.executable, str(MODULE_RUNNER), module],
         input=json.dumps(args),
@@ -198,7 +198,7 @@ def call(
 
 
 def call_here(module: str, args: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
-    """A module's result on the machine itself, failed or not."""
+    """The result of a module on the machine itself, failed or not."""
     done = subprocess.run(
         [sys.executable, str(MODULE_RUNNER), module],
         input=json.dumps(args),
@@ -215,7 +215,7 @@ def call_here(module: str, args: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
 
 
 class Echo:
-    """A UDP and TCP service in a namespace that answers with the namespace's name; ends with the object."""
+    """A UDP and TCP service in a namespace that answers with the namespace's name."""
 
     def __init__(self, netns: str, address: str, port: int):
         script = [sys.executable, str(Path(__file__).parent / "echo.py"), address, str(port), netns]
@@ -224,13 +224,13 @@ class Echo:
         assert self.process.stdout.readline() == b"ready\n"
 
     def stop(self) -> None:
-        """End it."""
+        """Kill the service."""
         self.process.kill()
         self.process.wait()
 
 
 def ask_udp(netns: str, address: str, port: int, *, size: int = 0, timeout: float = 5.0, source: str = "") -> list[str]:
-    """Who answers a datagram: the names of all that do. One that is answered is waited a moment longer for a second."""
+    """The names of all services that answer a datagram. After the first answer, waits 50 ms for others."""
     with within(netns), socket.socket(_family(address), socket.SOCK_DGRAM) as sock:
         sock.settimeout(timeout)
         sock.bind((source, 0))
@@ -246,7 +246,7 @@ def ask_udp(netns: str, address: str, port: int, *, size: int = 0, timeout: floa
 
 
 def ask_tcp(netns: str, address: str, port: int, *, timeout: float = 5.0, source: str = "") -> str | None:
-    """Who answers a connection: a name, "" for a refusal, None for silence."""
+    """The name of the service that accepts a connection, "" if it is refused, None on a timeout."""
     with within(netns), socket.socket(_family(address)) as sock:
         sock.settimeout(timeout)
         sock.bind((source, 0))

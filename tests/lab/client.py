@@ -26,7 +26,7 @@ class Client:
         self._openvpn: subprocess.Popen[bytes] | None = None
 
     def run(self, *command: str) -> str:
-        """What a command says there, well or not."""
+        """The output of a command there, successful or not."""
         return subprocess.run([*self._exec, *command], capture_output=True, text=True, timeout=30, check=False).stdout
 
     def popen(self, *command: str, **how: t.Any) -> subprocess.Popen[t.Any]:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A cluster that the site playbook makes on a host of a lab, and its clients: what the tests of the lab share."""
+"""A cluster that the site playbook makes on a host of a lab, and its clients, for several tests."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ INSTANCES = [
 
 
 class Run:
-    """What a run of the playbook said."""
+    """The output of a run of the playbook."""
 
     def __init__(self, output: str, status: int):
         self.output = output
@@ -44,7 +44,7 @@ class Run:
 
 
 class Cluster(Hosts):
-    """A lab with one host, and what is on it."""
+    """A lab with one host and a cluster on it."""
 
     def __init__(self, what: str, directory: Path, clients: int, **variables: t.Any):
         super().__init__(what, directory, 1, clients)
@@ -60,7 +60,7 @@ class Cluster(Hosts):
     # --- on the host ----------------------------------------------------------------------------------------------
 
     def run(self, command: str, *, check: bool = True) -> str:
-        """What a shell command says there."""
+        """The output of a shell command there."""
         return self.run_on("h1", command, check=check)
 
     def begin(self, *, whole: bool = True, **variables: t.Any) -> subprocess.Popen[str]:
@@ -121,7 +121,7 @@ class Cluster(Hosts):
             return None
 
     def is_ready(self, server: str) -> bool:
-        """Whether it says CONNECTED,SUCCESS."""
+        """Whether its state is CONNECTED,SUCCESS."""
         state = self.ask(server, management.Management.state)
         return state is not None and state.ready
 
@@ -146,7 +146,7 @@ class Cluster(Hosts):
         return {client.name: [self.owner(client.address)] for client in self.clients}
 
     def wait_until_served_as_predicted(self, seconds: float) -> dict[str, list[tuple[str, management.Client]]]:
-        """Every client by its owner, by nobody else; what the servers say then."""
+        """Every client by its owner, by nobody else; the status of the servers then."""
         wanted = self.predicted()
         end = time.monotonic() + seconds
         while True:

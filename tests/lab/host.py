@@ -22,10 +22,10 @@ from pathlib import Path
 from .network import LAN, Network
 from .system import Cgroup, LabError, run, wait_for
 
-REBOOT = 133  # what systemd-nspawn ends with then
+REBOOT = 133  # the exit status of systemd-nspawn then
 
 # Mounts are in a mount namespace of its own: they go with it. The machine's /dev/net/tun may be for root alone, and
-# directories below /run may not hold devices. What systemd-nspawn notes down would stay when it is killed.
+# directories below /run may not hold devices. Records of systemd-nspawn would stay when it is killed.
 START = """
 mount --make-rslave /
 cd "$1"
@@ -42,7 +42,7 @@ exec systemd-nspawn --machine="$3" --network-namespace-path="/run/netns/$4" --di
 
 
 class Host:
-    """A host of a lab. Its disk is what it has written over the root file system that all share."""
+    """A host of a lab. Its disk is an overlay over the root file system that all share."""
 
     def __init__(self, lab: str, name: str, directory: Path, log: Path, group: str):
         self.lab = lab
@@ -146,7 +146,7 @@ class Host:
             raise LabError(f"units of host {self.name} failed: {failed}: see {self.log}")
 
     def reboot(self, *, hard: bool = False) -> None:
-        """Boot it anew, from a shutdown or as after a loss of power; wait until it runs."""
+        """Reboot it, by a shutdown or as after a loss of power; wait until it runs."""
         before = self.leader()
         if hard or before is None:
             self.switch_off(hard=hard)
@@ -179,7 +179,7 @@ class Host:
         self._network.link(self.name, "up")
 
     def save_logs(self, directory: Path) -> None:
-        """Copy what it has logged: console, journal, files. It may be off."""
+        """Copy its logs: console, journal, files. It may be off."""
         logs = self.directory / "upper/var/log"
         if directory != self.log.parent:
             shutil.copy(self.log, directory)

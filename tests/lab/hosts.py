@@ -41,7 +41,7 @@ class Hosts:
         assert done.returncode == 0, done.stderr
 
     def remove(self) -> None:
-        """Everything; what the hosts have logged stays in .cache/lab."""
+        """Remove everything; the hosts' logs stay in .cache/lab."""
         try:
             self.tool("logs", str(self._logs))
         finally:
@@ -50,7 +50,7 @@ class Hosts:
                 client.disconnect()  # it has ended with the lab
 
     def run_on(self, host: str, command: str, *, check: bool = True) -> str:
-        """What a shell command says on a host."""
+        """The output of a shell command on a host."""
         line = self.lab.host(host).command("bash", "-c", command)
         done = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
         assert not check or done.returncode == 0, f"{host}: {command}: {done.stdout}{done.stderr}"

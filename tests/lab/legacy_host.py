@@ -18,7 +18,7 @@ from .host import Host
 from .network import SWITCH
 from .system import LabError, run, wait_for
 
-# What the firmware and the cable are to others. udev is what would give everybody the right to use tun.
+# Replaces firmware and cable. Without udev, a rule of tmpfiles lets everybody use tun.
 INIT = """#!/bin/sh
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
 ip link set vec0 name eth0
@@ -28,7 +28,7 @@ exec /sbin/init systemd.unit=multi-user.target
 """
 TMPFILES = "z /dev/net/tun 0666 - - -\n"
 
-# The kernel would start itself anew, and find its NIC in use by what it was before: the keeper does it instead.
+# A kernel that restarts itself finds its NIC in use by its former self: the keeper restarts it instead.
 SHUTDOWN = """#!/bin/sh
 [ "$1" = reboot ] || exit 0
 mount -t hostfs none /tmp -o {directory}
@@ -98,7 +98,7 @@ class LegacyHost(Host):
         else:
             before, ask = "", self._asking("reboot")
 
-            def booted_anew() -> bool:
+            def has_rebooted() -> bool:
                 nonlocal before
                 now = self._boot_id()
                 before = before or now
@@ -106,7 +106,7 @@ class LegacyHost(Host):
                     ask()
                 return now not in ("", before)
 
-            wait_for(f"host {self.name} to come back", booted_anew, SECONDS, self.log)
+            wait_for(f"host {self.name} to come back", has_rebooted, SECONDS, self.log)
         self.wait_until_running()
 
     def switch_off(self, *, hard: bool = False) -> None:
@@ -123,7 +123,7 @@ class LegacyHost(Host):
         wait_for(f"host {self.name} to be off", lambda: not self._network.plugged(self.name), 20, self.log)
 
     def _asking(self, verb: str) -> t.Callable[[], None]:
-        """What asks the host now and then: beside other load, a connection may take longer than ssh waits for it."""
+        """A function that repeats the request every AGAIN seconds: under load, a connection may time out."""
         asked = -AGAIN
 
         def ask() -> None:

@@ -41,10 +41,10 @@ class Lab:
         self._cgroup = Cgroup(f"lab-{name}")
         self._logs = LOGS / name
 
-    # --- what is known of it --------------------------------------------------------------------------------------
+    # --- settings and inventory -----------------------------------------------------------------------------------
 
     def settings(self) -> dict[str, t.Any]:
-        """What it was made with."""
+        """The settings of `up`."""
         try:
             return json.loads((self.directory / "lab.json").read_text())
         except FileNotFoundError as exc:
@@ -137,7 +137,7 @@ class Lab:
             host.wait_until_running()
 
     def down(self, *, keep_logs: bool = False) -> None:
-        """Remove it, whatever there is of it."""
+        """Remove all parts that exist."""
         self._cgroup.remove()
         self.network.remove()
         shutil.rmtree(self.directory, ignore_errors=True)
@@ -179,7 +179,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def interrupted(number: int, _frame: object) -> t.NoReturn:
-    """End as a program that a signal has ended; what was begun is taken back on the way."""
+    """End as a program that a signal has ended; unfinished steps are undone on the way."""
     raise SystemExit(128 + number)
 
 
@@ -208,7 +208,7 @@ def arguments() -> argparse.Namespace:
         "command", nargs=argparse.REMAINDER, metavar="-- COMMAND"
     )
     for name, does in {
-        "reboot": "boot a host anew, with the network of a host that has just been switched on",
+        "reboot": "reboot a host, with the network of a host that has just been switched on",
         "poweroff": "shut a host down; `reboot` switches it on again",
     }.items():
         verb(name, does, "NAME", "HOST").add_argument("--hard", action="store_true", help="as by a loss of power")
@@ -216,14 +216,14 @@ def arguments() -> argparse.Namespace:
     verb("mend", "put a host's cable back", "NAME", "HOST")
     verb("inventory", "print an inventory for Ansible", "NAME")
     verb("logs", "copy console, journal and log files of the hosts", "NAME", "DIRECTORY")
-    verb("down", "remove a lab, or what is left of it", "NAME")
+    verb("down", "remove a lab, or its remains", "NAME")
     verbs.add_parser("keep").add_argument("name")  # a host's keeper: see host.py
     verbs.choices["keep"].add_argument("host")
     return parser.parse_args()
 
 
 def main() -> None:
-    """Do what the command line says."""
+    """Run the command line."""
     given = arguments()
     if os.geteuid() != 0:
         raise LabError("namespaces and containers need root")

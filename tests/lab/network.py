@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The network of a lab: a switch, and what is plugged into it, each a namespace. No route leads out."""
+"""The network of a lab: a switch and the hosts and clients on it, each a namespace. No route leads out."""
 
 from __future__ import annotations
 

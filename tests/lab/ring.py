@@ -109,7 +109,7 @@ class Ring(Hosts):
         show = f"systemctl show --property ActiveState --value {' '.join(units)}"
         wait_until(lambda: set(self.run_on(host, show).split()) == {"active"}, 30, f"{units} are active on {host}")
 
-    # --- who owns what --------------------------------------------------------------------------------------------
+    # --- owners ---------------------------------------------------------------------------------------------------
 
     def claims(self) -> dict[str, dict[int, str]]:
         """Host -> bucket -> member, from the kernel of each host; "" for the host itself."""

@@ -78,7 +78,7 @@ def _build(suite: str, root: Path, included: list[str]) -> None:
                     command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, process_group=0
                 )
             except FileNotFoundError as exc:
-                raise LabError("mmdebstrap is missing: tools/packages.txt says what the lab needs") from exc
+                raise LabError("mmdebstrap is missing: install the packages of tools/packages.txt") from exc
             try:
                 code = process.wait(timeout=900)
             except subprocess.TimeoutExpired as exc:
@@ -87,7 +87,7 @@ def _build(suite: str, root: Path, included: list[str]) -> None:
                 _end(process)
         if code != 0:
             raise LabError(f"mmdebstrap ended with {code}: see {log}")
-        os.sync()  # what is renamed is whole
+        os.sync()  # before the rename: never half a root file system
         (building / "root").rename(root)
         log.unlink()
     finally:
@@ -96,7 +96,7 @@ def _build(suite: str, root: Path, included: list[str]) -> None:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End it, with what it has started, if it still runs."""
+    """End it, with its children, if it still runs."""
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGTERM)
         try:

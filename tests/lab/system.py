@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What all of the lab uses: commands, waiting, control groups."""
+"""Commands, waiting, control groups."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 
 class LabError(Exception):
-    """Something that the user is told, in a line."""
+    """An error for the user, in a line."""
 
 
 def run(*command: str | Path, timeout: float = 30) -> str:
@@ -24,7 +24,7 @@ def run(*command: str | Path, timeout: float = 30) -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
     except FileNotFoundError as exc:
-        raise LabError(f"{command[0]} is missing: tools/packages.txt says what the lab needs") from exc
+        raise LabError(f"{command[0]} is missing: install the packages of tools/packages.txt") from exc
     except subprocess.TimeoutExpired as exc:
         raise LabError(f"`{' '.join(map(str, command))}` did not end within {timeout:.0f} s") from exc
     if done.returncode != 0:
@@ -33,7 +33,7 @@ def run(*command: str | Path, timeout: float = 30) -> str:
 
 
 def wait_for(what: str, condition: t.Callable[[], object], seconds: float, log: Path | None = None) -> None:
-    """Wait until the condition holds, or say what was waited for, and what the log has at its end."""
+    """Wait until the condition holds; after the timeout, raise an error with the end of the log."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
@@ -46,7 +46,7 @@ PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
 
 
 def adopt_orphans() -> None:
-    """Become the parent of whatever the processes started from here on leave behind, instead of the machine's init."""
+    """Become the parent of all orphans of processes started from here on, instead of the machine's init."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise LabError(f"prctl: {os.strerror(ctypes.get_errno())}")
@@ -81,7 +81,7 @@ def _hierarchies() -> list[Path]:
 
 
 class Cgroup:
-    """A control group: who is in it, and in the groups below, can be ended as one, whatever it started."""
+    """A control group: who is in it, and in the groups below, can be ended as one, with all children."""
 
     def __init__(self, path: str):
         self.paths = [top / path for top in _hierarchies()]

@@ -193,7 +193,9 @@ def test_processes_left_running_end_with_the_lab() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("seconds", [0.1, 0.3, 0.6, 1.0])
+@pytest.mark.parametrize(
+    "seconds", [pytest.param(0.1, marks=pytest.mark.soak), 0.3, pytest.param(0.6, marks=pytest.mark.soak), 1.0]
+)
 def test_an_interrupted_up_leaves_nothing(number: signal.Signals, seconds: float) -> None:
     name = f"{NAME}i"
     command = [LAB, "up", name, "--hosts", "3", "--clients", "3"]

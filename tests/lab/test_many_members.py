@@ -86,7 +86,7 @@ def sessions(cluster: Cluster) -> dict[str, tuple[str, int, int]]:
 
 
 def wait_until_refused(cluster: Cluster, name: str) -> None:
-    """Let a client connect anew: it is told no."""
+    """Reconnect a client, which the server refuses."""
     client = next(client for client in cluster.clients if client.name == name)
     client.disconnect()
     client.begin(*client.options_as(name, ADDRESS, 1194, "udp"))

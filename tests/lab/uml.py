@@ -61,11 +61,11 @@ def available() -> bool:
 
 
 def command_line(directory: Path, root: Path, *parameters: str) -> list[str]:
-    """What starts the kernel. It ends with all that it has started; its mounts go with it."""
+    """The command line of the kernel. Its processes and mounts end with it."""
     if not available():
-        raise LabError("linux.uml is missing: tools/packages.txt says what the lab needs")
+        raise LabError("linux.uml is missing: install the packages of tools/packages.txt")
     script = ("sh", "-euc", START, "sh", str(directory), str(root), str(MODULES), *parameters)
-    # What it has for memory is a file.
+    # Its memory is a file.
     return ["env", f"TMPDIR={MEMORY}", "unshare", "--mount", "--pid", "--fork", "--kill-child", "--", *script]
 
 
@@ -77,7 +77,7 @@ def write_program(path: Path, text: str) -> None:
 
 @dataclass(frozen=True)
 class Done:
-    """What a command has said, and what it has ended with."""
+    """Output and exit status of a command."""
 
     status: int
     output: str
@@ -86,7 +86,7 @@ class Done:
 def run_once(command: t.Sequence[str], directory: Path, *paths: Path, seconds: float = 120) -> Done:
     """Boot the kernel with the machine's own files below it, run a command as root, and switch it off.
 
-    directory: an empty one, into which the command may write, as into C(paths); what it writes elsewhere is gone.
+    directory: an empty one, into which the command may write, as into C(paths); other files that it writes are lost.
     """
     directory = directory.resolve()
     shared = [directory, *(path.resolve() for path in paths)]

@@ -20,7 +20,7 @@ UNITS = ["clustered-openvpn@wide", "clustered-openvpn-watch@wide", *(f"openvpn-s
 
 
 def in_client(netns: str, command: str) -> str:
-    """Run something on a site's host."""
+    """Run a command on the host of a site; its output."""
     done = subprocess.run(
         ["ip", "netns", "exec", netns, "sh", "-ec", command], capture_output=True, text=True, check=False
     )
@@ -30,7 +30,7 @@ def in_client(netns: str, command: str) -> str:
 
 @pytest.fixture
 def sites(host: Host) -> t.Iterator[list[str]]:
-    """Both sites' hosts, with addresses and routes."""
+    """The hosts of both sites, with addresses and routes."""
     clients = [client["netns"] for client in host.ansible.get_variables()["lab_clients"]]
     for netns, site in zip(clients, (1, 3)):
         in_client(netns, f"ip addr add 192.168.{site}.9/24 dev eth0; ip route add default via 192.168.{site}.1")
@@ -40,7 +40,7 @@ def sites(host: Host) -> t.Iterator[list[str]]:
 
 
 def sent(host: Host) -> dict[int, int]:
-    """Packets that each tunnel was given."""
+    """Packets sent into each tunnel."""
     lines = host.check_output("cat /proc/net/dev").splitlines()
     found = {line.partition(":")[0].strip(): line.partition(":")[2].split() for line in lines}
     return {k: int(found[f"wide-{k}"][9]) for k in TUNNELS}
@@ -65,17 +65,17 @@ def test_only_the_service_reads_the_key(host: Host) -> None:
 def test_packets_of_the_sites_are_dealt_out_evenly_where_rp_filter_is_strict(host: Host, sites: list[str]) -> None:
     assert host.check_output("sysctl -n net.ipv4.conf.all.rp_filter") == "1"
     before = sent(host)
-    said = in_client(sites[0], "ping -q -c 400 -i 0.01 -W 2 192.168.3.9")
-    assert re.search(r"400 received", said), said
-    given = {k: count - before[k] for k, count in sent(host).items()}
-    # A hundred each, and the watch's own.
-    assert min(given.values()) >= 100
-    assert max(given.values()) - min(given.values()) < 25, given
+    output = in_client(sites[0], "ping -q -c 400 -i 0.01 -W 2 192.168.3.9")
+    assert re.search(r"400 received", output), output
+    delta = {k: count - before[k] for k, count in sent(host).items()}
+    # A hundred each, and the probes.
+    assert min(delta.values()) >= 100
+    assert max(delta.values()) - min(delta.values()) < 25, delta
 
 
 def test_the_end_itself_uses_all_tunnels(host: Host) -> None:
     before = sent(host)
     other = "10.255.252.129" if host.check_output("hostname") == "h1" else "10.255.252.1"
     assert "100 received" in host.check_output(f"ping -q -c 100 -i 0.01 -W 2 {other}")
-    given = {k: count - before[k] for k, count in sent(host).items()}
-    assert min(given.values()) >= 25, given
+    delta = {k: count - before[k] for k, count in sent(host).items()}
+    assert min(delta.values()) >= 25, delta

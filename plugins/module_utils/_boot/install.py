@@ -16,6 +16,9 @@ import typing as t
 from dataclasses import dataclass
 
 from .. import _files
+
+# A part of the program, which imports it only for a change.
+from .._kernel import changes  # noqa: F401  # pylint: disable=unused-import
 from .._openvpn.supervisor_systemd import UNITS
 from .._ring import paths
 from . import program as _program

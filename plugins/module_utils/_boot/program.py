@@ -32,8 +32,7 @@ from .._state import files
 from .._state.cluster import ClusterState
 from .._state.files import State, StateError
 from .._state.schema import plain
-from .._topology import bridges, namespaces, nic_move, veths
-from .._topology import nic as _nic
+from .._topology import bridge_uplink, bridge_uplink_move, bridges, namespaces, veths
 from .._topology import reconcile as _topology_reconcile
 
 MANIFESTS = paths.CONFIGURATION
@@ -100,14 +99,14 @@ def move_nic(state: State, present: bool, dry: bool = False) -> t.Iterator[str]:
     if not isinstance(state, ClusterState) or not state.take_interface:
         return
     nic, bridge = state.cluster.interface, state.cluster.bridge
-    plan = _nic.plan_take if present else _nic.plan_give_back
-    move = plan(nic_move.show(nic), nic_move.show(bridge), nic, bridge)
+    plan = bridge_uplink.plan_attach if present else bridge_uplink.plan_detach
+    move = plan(bridge_uplink_move.observe(nic), bridge_uplink_move.observe(bridge), nic, bridge)
     if move is None:
         return
     yield from move.commands
     # The gateway is not probed: at boot it may not be reachable yet.
-    if not dry and (failure := nic_move.change(move)):
-        raise RestoreError(f"{failure}; all changes were undone")
+    if not dry and (failure := bridge_uplink_move.carry_out(move)):
+        raise RestoreError(f"{failure}; all changes were rolled back")
 
 
 def strays(state: State) -> list[str]:
@@ -203,8 +202,7 @@ def main(args: t.Sequence[str]) -> int:
         verbs[given.verb](read(f"{MANIFESTS}/{cluster.cluster_name('NAME', given.name)}.json"))
     except (
         *(RestoreError, ParameterError, OSError, ValueError),
-        *(_kernel.KernelError, supervisor.SupervisorError),
-        _kernel.NetlinkError,  # type: ignore[attr-defined]
+        _steps.KernelError,
     ) as exc:
         sys.stderr.write(f"clustered-openvpn: {given.name}: {exc}\n")
         return DAMAGED if isinstance(exc, StateError) else 1

@@ -10,6 +10,7 @@ that the program creates would exist in the unit's mount namespace alone.
 
 from __future__ import annotations
 
+from .._bundle import bundle as _bundle
 from .._openvpn.supervisor_systemd import UNITS
 from .._ring import paths, vrrp
 from . import program
@@ -17,7 +18,7 @@ from . import program
 PROGRAM = "/usr/local/sbin/clustered-openvpn"
 LIBRARY = "/usr/local/lib/clustered-openvpn"
 CLUSTER = "clustered-openvpn"  # the unit of a cluster's or bundle's network
-WATCH = "clustered-openvpn-watch"  # the unit that watches a bundle's tunnels
+WATCH = _bundle.WATCH_UNIT
 DISTRIBUTED = "/lib/systemd/system"  # where packages install their units
 MEMBER = "clustered-openvpn-member.conf"  # the drop-in of an instance's unit
 MANAGED = "# Managed by Ansible, clustered.openvpn.cluster_service: changes made here are overwritten."

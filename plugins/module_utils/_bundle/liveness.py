@@ -2,51 +2,51 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Whether a tunnel is alive, from the probes that came out of it. Pure."""
+"""Whether a tunnel is alive, from the packets and probes that come out of it. Pure.
+
+A live tunnel dies when nothing has come out of it for the timeout, or when a probe reports that the other end receives
+nothing. It is alive again after RISE probes that answer one of ours within the timeout: the packets that a frozen
+process had queued come out late, and are no evidence that the tunnel works.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-PER_TIMEOUT = 8  # datagrams in the time after which a tunnel is dead
-SLOWEST = 0.5  # seconds between two of them
-RISE = 2  # datagrams by which a dead tunnel is known to be back
+from .probe import Probe
+
+RISE = 2  # answers in a row after which a dead tunnel is alive
 
 
 @dataclass
-class Health:
-    """What is known of a tunnel. Times are of the monotonic clock. Pure."""
+class Liveness:
+    """The state of one tunnel. Times are seconds of the monotonic clock."""
 
     timeout: float
-    heard: float = float("-inf")  # when something came out of it last
-    good: bool = False  # whether the other end hears us, as it said last
-    theirs: float = 0.0  # the other end's time, as it said last
-    streak: int = 0  # datagrams since it was dead that answer one of ours
+    last_received: float = float("-inf")  # when the latest packet came out of the tunnel
+    peer_receiving: bool = False  # as the latest probe reported
+    peer_time: float = 0.0  # the other end's clock in the latest probe
+    answers: int = 0  # probes in a row that answer one of ours, since the tunnel died
     live: bool = False
 
-    def received(self, now: float, hears_us: bool, theirs: float, ours: float) -> None:
-        """A datagram of the other end, with its time, and the time of ours that it has read last."""
-        answers = hears_us and 0 <= now - ours < self.timeout
-        self.streak = self.streak + 1 if answers else 0
-        self.heard, self.good, self.theirs = now, hears_us, theirs
+    def probe_received(self, now: float, probe: Probe) -> None:
+        """A probe came out of the tunnel."""
+        is_answer = probe.receiving and 0 <= now - probe.echo < self.timeout
+        self.answers = self.answers + 1 if is_answer else 0
+        self.last_received, self.peer_receiving, self.peer_time = now, probe.receiving, probe.sent
 
-    def carried(self, now: float) -> None:
-        """Other packets came out of it."""
-        self.heard = now
+    def packets_received(self, now: float) -> None:
+        """Any packets came out of the tunnel: a busy tunnel may lose probes."""
+        self.last_received = now
 
-    def hears(self, now: float) -> bool:
-        """Whether anything comes out of it."""
-        return now - self.heard < self.timeout
+    def receiving(self, now: float) -> bool:
+        """Whether packets come out of the tunnel."""
+        return now - self.last_received < self.timeout
 
-    def judge(self, now: float) -> bool:
-        """Whether it is to be used."""
-        alive = self.hears(now) and self.good
-        if not alive:
-            self.streak = 0
-        self.live = alive and (self.live or self.streak >= RISE)
+    def update(self, now: float) -> bool:
+        """Decide whether the tunnel is alive, and return it."""
+        healthy = self.receiving(now) and self.peer_receiving
+        if not healthy:
+            self.answers = 0
+        self.live = healthy and (self.live or self.answers >= RISE)
         return self.live
-
-
-def interval(timeout: float) -> float:
-    """Seconds between two datagrams."""
-    return min(SLOWEST, timeout / PER_TIMEOUT)

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A bundle that is wanted + what was seen of it -> steps. Pure.
+"""The desired bundle + the observed devices, routes and rules -> steps. Pure.
 
-Devices outlive their OpenVPN processes: addresses, routes and rules stay when one ends, and nothing has to be brought
-back by a script when it returns. Whatever belongs to tunnel K depends on K alone, so others come and go without it.
+Devices are persistent and outlive their OpenVPN processes: addresses, routes and rules stay when a process ends, so no
+script has to restore them. All resources of tunnel K depend on K alone: other tunnels come and go without touching it.
 """
 
 from __future__ import annotations
@@ -15,173 +15,96 @@ import typing as t
 from .._kernel.routing import FAMILIES, MAIN, PROTOCOL, Device, MultiRoute, RoutingRule, Seen
 from .._kernel.ruleset import Listing, plan_no_table, plan_table
 from .._kernel.steps import Step, step
-from .._params import ParameterError
-from . import bundle as _bundle
 from . import spread
 from .bundle import Bundle, Tunnel
-
-ANYWHERE = {"ip": "0.0.0.0/0", "ip6": "::/0"}
-RouteKey = tuple[str, int, str]
+from .conflicts import refuse_conflicts
+from .routes import RouteKey, desired_routes, desired_rules, host_prefix
 
 
 def sysctls(bundle: Bundle) -> dict[str, str]:
-    """Of the bundle's own devices."""
-    return {key: value for tunnel in bundle.tunnels for key, value in _of_device(bundle, tunnel).items()}
+    """The sysctls of all devices of the bundle: key -> value."""
+    return {key: value for tunnel in bundle.tunnels for key, value in _device_sysctls(bundle, tunnel).items()}
 
 
-def _of_device(bundle: Bundle, tunnel: Tunnel) -> dict[str, str]:
-    """Sysctls. IPv6 has one for the whole host only by which what comes out of a tunnel may go on."""
+def _device_sysctls(bundle: Bundle, tunnel: Tunnel) -> dict[str, str]:
+    """IPv4 forwarding is enabled per device; IPv6 forwarding is a switch of the whole host, and left to it."""
     found = {f"net/ipv4/conf/{tunnel.device}/forwarding": "1"}
     if bundle.device_type == "tap" and tunnel.pair("ip6"):
-        # Neighbours are asked from the link-local address. For a second after each start of the process it would be
-        # looked for duplicates of, and most of what is sent into the tunnel then would be lost.
+        # Neighbour solicitations need the link-local address. Duplicate address detection would block it for a second
+        # after each start of the process, and most packets into the tunnel would be lost.
         found[f"net/ipv6/conf/{tunnel.device}/accept_dad"] = "0"
     return found
 
 
-def plan(bundle: Bundle, seen: Seen, before: t.Mapping[str, str], listing: Listing) -> list[Step]:
-    """Everything there is to be. C(before): the sysctls as they are."""
-    refuse_others(bundle, seen)
-    routes = wanted_routes(bundle)
-    stale = _stale_devices(bundle, seen)
-    lines = plan_table(spread.table(bundle, spread.live_in(bundle, listing)), listing)
-    steps = [one for tunnel in bundle.tunnels for one in _device(bundle, tunnel, seen, before)]
+def plan(bundle: Bundle, seen: Seen, current: t.Mapping[str, str], listing: Listing) -> list[Step]:
+    """The steps to the desired state; C(current): values of the sysctls. Raises ParameterError on conflicts."""
+    refuse_conflicts(bundle, seen)
+    routes = desired_routes(bundle)
+    obsolete = _obsolete_devices(bundle, seen)
+    lines = plan_table(spread.table(bundle, spread.live_tunnels(bundle, listing)), listing)
+    steps = [one for tunnel in bundle.tunnels for one in _device(bundle, tunnel, seen, current)]
     steps += _own_addresses(bundle, seen)
-    lost = _losing_routes(bundle, seen)
+    losing = _devices_losing_routes(bundle, seen)
     steps += [
         _route(bundle, key, route, "replace" if key in seen.routes else "add")
         for key, route in routes.items()
-        if seen.routes.get(key) != route or any(device in lost for _via, device, _weight in route.legs)
+        if seen.routes.get(key) != route or any(device in losing for _via, device, _weight in route.legs)
     ]
-    steps += [_rule(bundle, "add", rule) for rule in wanted_rules(bundle) if rule not in seen.rules]
+    steps += [_rule(bundle, "add", rule) for rule in desired_rules(bundle) if rule not in seen.rules]
     if lines:
         steps.append(step("nft", bundle.netns, lines=lines))
-    # A tunnel leaves the spread and the routes before its device goes.
-    ours = stale | {tunnel.device for tunnel in bundle.tunnels}
-    steps += [_no_route(bundle, key) for key in _over(seen, ours) if key not in routes]
-    steps += [_rule(bundle, "del", rule) for rule in _dead_rules(bundle, seen, ours)]
-    steps += [_ip(bundle, "link", "del", "dev", name) for name in sorted(stale)]
-    return steps + _no_addresses(bundle, seen, set(bundle.former_addresses) - set(bundle.addresses))
+    # An obsolete tunnel leaves the spread and the routes before its device is removed.
+    ours = obsolete | {tunnel.device for tunnel in bundle.tunnels}
+    steps += [_remove_route(bundle, key) for key in _routes_over(seen, ours) if key not in routes]
+    steps += [_rule(bundle, "del", rule) for rule in _obsolete_rules(bundle, seen, ours)]
+    steps += [_ip(bundle, "link", "del", "dev", name) for name in sorted(obsolete)]
+    return steps + _remove_addresses(bundle, seen, set(bundle.former_addresses) - set(bundle.addresses))
 
 
 def plan_absent(bundle: Bundle, seen: Seen, listing: Listing) -> list[Step]:
-    """The reverse."""
+    """The steps that remove the bundle."""
     devices = {name for name, device in seen.devices.items() if device.alias == bundle.alias}
     lines = plan_no_table("inet", bundle.table, listing)
-    steps = [_no_route(bundle, key) for key in _over(seen, devices)]
-    steps += [_rule(bundle, "del", rule) for rule in sorted(seen.rules, key=str) if rule in wanted_rules(bundle)]
-    steps += [
-        _rule(bundle, "del", rule) for rule in _dead_rules(bundle, seen, devices) if rule not in wanted_rules(bundle)
-    ]
+    desired = desired_rules(bundle)
+    steps = [_remove_route(bundle, key) for key in _routes_over(seen, devices)]
+    steps += [_rule(bundle, "del", rule) for rule in sorted(seen.rules, key=str) if rule in desired]
+    steps += [_rule(bundle, "del", rule) for rule in _obsolete_rules(bundle, seen, devices)]
     steps += [_ip(bundle, "link", "del", "dev", name) for name in sorted(devices)]
     if lines:
         steps.append(step("nft", bundle.netns, lines=lines))
-    return steps + _no_addresses(bundle, seen, (*bundle.addresses, *bundle.former_addresses))
+    return steps + _remove_addresses(bundle, seen, (*bundle.addresses, *bundle.former_addresses))
 
 
 def missing_devices(bundle: Bundle, seen: Seen) -> list[str]:
-    """Devices that are to be made. A process that had an earlier one of the name is attached to nothing."""
+    """Devices that do not exist yet or must be recreated. A running process of such a device is not attached to it."""
     devices = {tunnel.device: seen.devices.get(tunnel.device) for tunnel in bundle.tunnels}
-    return [name for name, there in devices.items() if not there or not _usable(bundle, there)]
+    return [name for name, device in devices.items() if not device or not _usable(bundle, device)]
 
 
-def refuse_others(bundle: Bundle, seen: Seen) -> None:
-    """Refuse names, numbers and routes that somebody else has."""
-    for i, tunnel in enumerate(bundle.tunnels):
-        there = seen.devices.get(tunnel.device)
-        if there and there.alias != bundle.alias:
-            what = "another bundle has it" if there.alias else "an interface of this name is there already"
-            raise ParameterError(f"tunnels[{i}].device", tunnel.device, f"{what}; choose another name for the bundle")
-    ours = {name for name, device in seen.devices.items() if device.alias == bundle.alias}
-    marks = {tunnel.mark: i for i, tunnel in enumerate(bundle.tunnels)}
-    for (_family, number, _dst), route in seen.routes.items():
-        if number in marks and not {device for _via, device, _weight in route.legs} <= ours:
-            raise ParameterError(
-                f"tunnels[{marks[number]}].mark", number, "another bundle has this number; choose another first mark"
-            )
-    for parameter, network in destinations(bundle).items():
-        there_is = seen.routes.get((_bundle.family(network), MAIN, network), MultiRoute(frozenset()))
-        if network in seen.others or not {device for _via, device, _weight in there_is.legs} <= ours:
-            raise ParameterError(
-                parameter,
-                network,
-                "the host has a route to it, not this bundle's; remove that, or leave this out",
-            )
-
-
-def destinations(bundle: Bundle) -> dict[str, str]:
-    """Parameter -> what the bundle has a route to in the main table, where nobody else may have one."""
-    peers = {
-        f"tunnels[{i}].addresses.peer": network
-        for i, tunnel in enumerate(bundle.tunnels)
-        for _family, _table, network in _way_to_peer(tunnel, "ip6")
-    }
-    return {**{f"networks[{i}]": network for i, network in enumerate(bundle.networks)}, **peers}
-
-
-def wanted_rules(bundle: Bundle) -> list[RoutingRule]:
-    """Marked packets look their tunnel's table up."""
-    return [
-        RoutingRule(one, bundle.rule_priority, tunnel.mark, tunnel.mark)
-        for tunnel in bundle.tunnels
-        for one in bundle.families
-        if tunnel.pair(one)
-    ]
-
-
-def wanted_routes(bundle: Bundle) -> dict[RouteKey, MultiRoute]:
-    """A table for each tunnel. In the main one, a route over all of them: it is what a strict rp_filter asks for, and
-    where a connection of this host gets its source address, reordering and congestion control from."""
-    routes: dict[RouteKey, MultiRoute] = {}
-    for one in bundle.families:
-        legs = [(pair.peer, tunnel.device, 1) for tunnel in bundle.tunnels for pair in [tunnel.pair(one)] if pair]
-        for tunnel in bundle.tunnels:
-            own = [leg for leg in legs if leg[1] == tunnel.device]
-            if own:  # a tunnel that is about to go may be older than IPv6
-                routes.update(_way_to_peer(tunnel, one))
-                routes[one, tunnel.mark, ANYWHERE[one]] = MultiRoute(frozenset(own))
-        source = next((address for address in bundle.addresses if _bundle.family(address) == one), None)
-        for network in bundle.of_family(one):
-            routes[one, MAIN, network] = MultiRoute(
-                frozenset(legs), source, bundle.reordering, bundle.congestion_control
-            )
-    return routes
-
-
-def _way_to_peer(tunnel: Tunnel, one: str) -> dict[RouteKey, MultiRoute]:
-    """IPv6 takes no gateway of which another route says that it is elsewhere, and that over all tunnels says so.
-
-    With the peer's address beside its own the kernel makes this route itself, but a moment later. With IPv4, a strict
-    rp_filter would refuse the peer's packets from all other tunnels. IPv6 has no such filter.
-    """
-    peers = [pair.peer for pair in tunnel.pairs if pair.family == one == "ip6"]
-    return {(one, MAIN, _host(peer)): MultiRoute(frozenset({("", tunnel.device, 1)})) for peer in peers}
-
-
-def _device(bundle: Bundle, tunnel: Tunnel, seen: Seen, before: t.Mapping[str, str]) -> t.Iterator[Step]:
+def _device(bundle: Bundle, tunnel: Tunnel, seen: Seen, current: t.Mapping[str, str]) -> t.Iterator[Step]:
     name = tunnel.device
-    there = seen.devices.get(name)
-    if there and not _usable(bundle, there):
+    device = seen.devices.get(name)
+    if device and not _usable(bundle, device):
         yield _ip(bundle, "link", "del", "dev", name)
-        there = None
-    if there is None:
+        device = None
+    if device is None:
         owner = ("user", bundle.user, "group", bundle.group)
         yield _ip(bundle, "tuntap", "add", "dev", name, "mode", bundle.device_type, *owner)
         yield _ip(bundle, "link", "set", "dev", name, "alias", bundle.alias)
-        there = Device(name, bundle.device_type)
-    if (there.mtu, there.queue) != (bundle.mtu, bundle.queue):
+        device = Device(name, bundle.device_type)
+    if (device.mtu, device.queue) != (bundle.mtu, bundle.queue):
         yield _ip(bundle, "link", "set", "dev", name, "mtu", str(bundle.mtu), "txqueuelen", str(bundle.queue))
-    for key, value in _of_device(bundle, tunnel).items():
-        if before.get(key) != value or not there.persist:
+    for key, value in _device_sysctls(bundle, tunnel).items():
+        if current.get(key) != value or not device.persist:
             yield step("sysctl", bundle.netns, key=key, value=value)
-    if not there.up:
+    if not device.up:
         yield _ip(bundle, "link", "set", "dev", name, "up")
-    if there.rate != tunnel.rate:
-        yield _limit(bundle, tunnel)
-    for address, peer in sorted(there.addresses - _addresses(tunnel), key=str):
-        yield _ip(bundle, "addr", "del", _host(address), *(["peer", peer] if peer else []), "dev", name)
+    if device.rate != tunnel.rate:
+        yield _rate_limit(bundle, tunnel)
+    for address, peer in sorted(device.addresses - _addresses(tunnel), key=str):
+        yield _ip(bundle, "addr", "del", host_prefix(address), *(["peer", peer] if peer else []), "dev", name)
     for pair in tunnel.pairs:
-        if (pair.local, None) not in there.addresses:
+        if (pair.local, None) not in device.addresses:
             yield _add_address(bundle, pair.local, name)
 
 
@@ -189,28 +112,30 @@ def _addresses(tunnel: Tunnel) -> set[tuple[str, str | None]]:
     return {(pair.local, None) for pair in tunnel.pairs}
 
 
-def _losing_routes(bundle: Bundle, seen: Seen) -> set[str]:
-    """Devices that are made anew or lose an address: the kernel takes routes along with these."""
+def _devices_losing_routes(bundle: Bundle, seen: Seen) -> set[str]:
+    """Devices that are recreated, set up or lose an address: the kernel removes routes along with it."""
     found = set()
     for tunnel in bundle.tunnels:
-        there = seen.devices.get(tunnel.device)
-        if there and (not _usable(bundle, there) or not there.up or there.addresses - _addresses(tunnel)):
+        device = seen.devices.get(tunnel.device)
+        if device and (not _usable(bundle, device) or not device.up or device.addresses - _addresses(tunnel)):
             found.add(tunnel.device)
     return found
 
 
-def _limit(bundle: Bundle, tunnel: Tunnel) -> Step:
-    """The upper rate. Bursts of 5 ms, and a queue of 100 ms: longer than that, packets are too late anyway."""
+def _rate_limit(bundle: Bundle, tunnel: Tunnel) -> Step:
+    """The queueing discipline that limits the rate, or its removal."""
     if not tunnel.rate:
         return step("tc", bundle.netns, words=("qdisc", "del", "dev", tunnel.device, "root"))
-    burst, queue = (max(least, tunnel.rate // 8 // part) for least, part in ((2 * bundle.mtu, 200), (64000, 10)))
+    bytes_per_second = tunnel.rate // 8
+    burst = max(2 * bundle.mtu, bytes_per_second // 200)  # 5 ms
+    queue = max(64000, bytes_per_second // 10)  # 100 ms: packets that wait longer arrive too late to be of use
     words = ("qdisc", "replace", "dev", tunnel.device, "root", "tbf", "rate", f"{tunnel.rate}bit")
     return step("tc", bundle.netns, words=(*words, "burst", f"{burst}b", "limit", f"{queue}b"))
 
 
-def _usable(bundle: Bundle, there: Device) -> bool:
-    wanted = (bundle.device_type, True, bundle.user, bundle.group)
-    return (there.device_type, there.persist, there.user, there.group) == wanted
+def _usable(bundle: Bundle, device: Device) -> bool:
+    desired = (bundle.device_type, True, bundle.user, bundle.group)
+    return (device.device_type, device.persist, device.user, device.group) == desired
 
 
 def _own_addresses(bundle: Bundle, seen: Seen) -> list[Step]:
@@ -219,26 +144,26 @@ def _own_addresses(bundle: Bundle, seen: Seen) -> list[Step]:
 
 
 def _add_address(bundle: Bundle, address: str, device: str) -> Step:
-    """One of IPv6 is no source for a route before duplicates were looked for, which has its own time."""
-    return _ip(bundle, "addr", "add", _host(address), "dev", device, *(["nodad"] if ":" in address else []))
+    """Without nodad, an IPv6 address cannot be the source of a route until duplicate address detection ends."""
+    return _ip(bundle, "addr", "add", host_prefix(address), "dev", device, *(["nodad"] if ":" in address else []))
 
 
-def _no_addresses(bundle: Bundle, seen: Seen, addresses: t.Iterable[str]) -> list[Step]:
+def _remove_addresses(bundle: Bundle, seen: Seen, addresses: t.Iterable[str]) -> list[Step]:
     held = _on_loopback(seen)
-    return [_ip(bundle, "addr", "del", _host(one), "dev", "lo") for one in addresses if one in held]
+    return [_ip(bundle, "addr", "del", host_prefix(one), "dev", "lo") for one in addresses if one in held]
 
 
 def _on_loopback(seen: Seen) -> set[str]:
     return {address for address, _peer in seen.devices["lo"].addresses} if "lo" in seen.devices else set()
 
 
-def _stale_devices(bundle: Bundle, seen: Seen) -> set[str]:
-    wanted = {tunnel.device for tunnel in bundle.tunnels}
-    return {name for name, device in seen.devices.items() if device.alias == bundle.alias and name not in wanted}
+def _obsolete_devices(bundle: Bundle, seen: Seen) -> set[str]:
+    desired = {tunnel.device for tunnel in bundle.tunnels}
+    return {name for name, device in seen.devices.items() if device.alias == bundle.alias and name not in desired}
 
 
-def _over(seen: Seen, devices: t.Collection[str]) -> list[RouteKey]:
-    """Routes over such devices."""
+def _routes_over(seen: Seen, devices: t.Collection[str]) -> list[RouteKey]:
+    """Routes with at least one of these devices."""
     return [
         key
         for key, route in sorted(seen.routes.items())
@@ -246,16 +171,16 @@ def _over(seen: Seen, devices: t.Collection[str]) -> list[RouteKey]:
     ]
 
 
-def _dead_rules(bundle: Bundle, seen: Seen, devices: t.Collection[str]) -> list[RoutingRule]:
-    """Rules whose table has no routes but over such devices: nobody's but those of a tunnel that is gone, or goes."""
-    wanted = wanted_rules(bundle)
+def _obsolete_rules(bundle: Bundle, seen: Seen, devices: t.Collection[str]) -> list[RoutingRule]:
+    """Rules whose table has no routes over other devices: they belong to removed tunnels of this bundle."""
+    desired = desired_rules(bundle)
     used: dict[tuple[str, int], set[str]] = {}
     for (one, number, _dst), route in seen.routes.items():
         used.setdefault((one, number), set()).update(device for _via, device, _weight in route.legs)
     return [
         rule
         for rule in sorted(seen.rules, key=str)
-        if rule not in wanted and used.get((rule.family, rule.table), set()) <= set(devices)
+        if rule not in desired and used.get((rule.family, rule.table), set()) <= set(devices)
     ]
 
 
@@ -266,14 +191,14 @@ def _route(bundle: Bundle, key: RouteKey, route: MultiRoute, verb: str) -> Step:
     words += ["proto", PROTOCOL, *(["src", route.src] if route.src else [])]
     words += ["reordering", str(route.reordering)] if route.reordering else []
     words += ["congctl", route.congestion_control] if route.congestion_control else []
-    # Of IPv4 there is no route to the peer.
+    # onlink: there is no IPv4 route to the peer.
     hops = [(*(("via", via) if via else ()), "dev", dev, *(("onlink",) if via else ())) for via, dev, _weight in legs]
     if len(hops) == 1:
         return _ip(bundle, *words, *hops[0])
     return _ip(bundle, *words, *(word for hop in hops for word in ("nexthop", *hop)))
 
 
-def _no_route(bundle: Bundle, key: RouteKey) -> Step:
+def _remove_route(bundle: Bundle, key: RouteKey) -> Step:
     one, number, dst = key
     return _ip(bundle, FAMILIES[one], "route", "del", dst, "table", str(number), "proto", PROTOCOL)
 
@@ -285,7 +210,3 @@ def _rule(bundle: Bundle, verb: str, rule: RoutingRule) -> Step:
 
 def _ip(bundle: Bundle, *words: str) -> Step:
     return step("ip", bundle.netns, words=words)
-
-
-def _host(address: str) -> str:
-    return f"{address}/{128 if ':' in address else 32}"

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Where systemd is not running: the watch of a bundle as a process of its own, known by the lock that it holds."""
+"""The watch of a bundle as a daemon, for hosts without systemd. It is identified by the lock that it holds."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from .._openvpn.instance import LOG, RUN
 from . import watch
 from .bundle import Bundle
 
-SECONDS = 10  # for a process to start, or to end
+TIMEOUT = 10  # seconds for the process to start or to end
 
 
 def path_of(name: str) -> str:
-    """The file that is locked, and says which process has done so, and what it watches."""
+    """The file that the watch locks; it contains the process id and the digest of the bundle."""
     return f"{RUN}/{name}.watch"
 
 
 def digest(bundle: Bundle) -> str:
-    """What is watched, and how."""
+    """Identifies the parameters that a watch runs with."""
     return hashlib.sha256(repr(replace(bundle, former_addresses=())).encode()).hexdigest()
 
 
 def running(name: str) -> dict[str, t.Any]:
-    """C(pid) and C(digest) of the watch; empty if there is none."""
+    """C(pid) and C(digest) of the running watch; empty if none runs."""
     with contextlib.suppress(OSError, ValueError), open(path_of(name), encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -47,12 +47,12 @@ def running(name: str) -> dict[str, t.Any]:
 
 
 def start(bundle: Bundle) -> None:
-    """Start it, and wait until it runs."""
+    """Start the watch, and wait until it runs. Raises OSError."""
     os.makedirs(RUN, mode=0o755, exist_ok=True)
     os.makedirs(LOG, mode=0o755, exist_ok=True)
     with open(path_of(bundle.name), "a+", encoding="utf-8") as file:
-        # Here already, and the watch inherits it: it would not get the lock while somebody looks who has it.
-        _wait(lambda: _lock(file), f"another process watches {bundle.name}")
+        # The watch inherits the lock: if it took the lock itself, a concurrent running() could get in its way.
+        _wait(lambda: _lock(file), f"the watch of {bundle.name} runs already")
         child = os.fork()
         if child == 0:
             try:
@@ -66,7 +66,7 @@ def start(bundle: Bundle) -> None:
 
 
 def stop(name: str) -> None:
-    """End it, and wait until it has ended."""
+    """End the watch, and wait for its end. Raises OSError."""
     pid = running(name).get("pid")
     if pid:
         with contextlib.suppress(ProcessLookupError):
@@ -74,6 +74,28 @@ def stop(name: str) -> None:
         _wait(lambda: not running(name), f"the watch of {name}, process {pid}, does not end")
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path_of(name))
+
+
+def stop_outdated(bundle: Bundle, desired: bool, *, dry: bool) -> list[str]:
+    """End a watch that should not run, or runs with other parameters: it would undo changes of the table.
+
+    Returns the equivalent commands, and does nothing else if C(dry).
+    """
+    watch_now = running(bundle.name)
+    if not watch_now or (desired and watch_now.get("digest") == digest(bundle)):
+        return []
+    if not dry:
+        stop(bundle.name)
+    return [f"kill {watch_now.get('pid')}  # the watch of {bundle.name}"]
+
+
+def ensure_running(bundle: Bundle, *, dry: bool) -> list[str]:
+    """Start the watch unless it runs with these parameters. As stop_outdated()."""
+    if running(bundle.name).get("digest") == digest(bundle):
+        return []
+    if not dry:
+        start(bundle)
+    return [f"clustered-openvpn watch {bundle.name} &"]
 
 
 def _lock(file: t.TextIO) -> bool:
@@ -84,11 +106,11 @@ def _lock(file: t.TextIO) -> bool:
     return True
 
 
-def _wait(condition: t.Callable[[], bool], complaint: str) -> None:
-    until = time.monotonic() + SECONDS
+def _wait(condition: t.Callable[[], bool], failure: str) -> None:
+    until = time.monotonic() + TIMEOUT
     while not condition():
         if time.monotonic() > until:
-            raise OSError(f"{complaint}; its log is {LOG}/*.watch.log")
+            raise OSError(f"{failure}; see {LOG}/*.watch.log")
         time.sleep(0.02)
 
 
@@ -107,10 +129,10 @@ def _main(bundle: Bundle, file: t.TextIO) -> None:
     json.dump({"pid": os.getpid(), "digest": digest(bundle)}, file)
     file.flush()
     try:
-        watch.watch(bundle, lambda: False, _say)
+        watch.watch(bundle, lambda: False, _log)
     except Exception:
-        _say(traceback.format_exc())
+        _log(traceback.format_exc())
 
 
-def _say(text: str) -> None:
+def _log(text: str) -> None:
     sys.stdout.write(f"{time.strftime('%F %T')} {text}\n")

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Clients whose bucket has moved away from the server that still holds them. Pure."""
+"""Find the clients of a server whose bucket belongs to another member. Pure."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ import typing as t
 from .._openvpn.management import Client
 from . import hashing
 
-# The protocol comes first in some versions: tcp4-server:192.0.2.1:1234
+# Some versions of OpenVPN print the protocol first: tcp4-server:192.0.2.1:1234
 _PROTOCOL = re.compile(r"^(?:udp|tcp)[46]?(?:-server)?:")
 _WITH_PORT = re.compile(r"^\[?(?P<address>.+?)\]?:(?P<port>\d{1,5})\Z")
 
 
-def real_end(text: str) -> tuple[str, int | None]:
-    """A client's address, and its port where it is told. Raises ValueError.
+def client_endpoint(text: str) -> tuple[str, int | None]:
+    """Parse the real address of a client in C(status): its address, and its port if given. Raises ValueError.
 
-    192.0.2.1:1234, also on a socket of IPv6. That of an IPv6 client is 2001:db8::1 until OpenVPN 2.6, and
-    [2001:db8::1]:1234 from then on.
+    An IPv4 client is printed as 192.0.2.1:1234, on IPv6 sockets too; an IPv6 client as [2001:db8::1]:1234, by OpenVPN
+    before 2.6 as 2001:db8::1.
     """
     text = _PROTOCOL.sub("", text)
-    with contextlib.suppress(ValueError):  # the whole first: ::1:1234 is an address, too
+    with contextlib.suppress(ValueError):  # without a port: ::1:1234 is a valid address
         return _unmapped(text), None
-    ends = _WITH_PORT.match(text)
-    if not ends:
-        raise ValueError(f"{text!r} is no address")
-    return _unmapped(ends["address"]), int(ends["port"])
+    match = _WITH_PORT.match(text)
+    if not match:
+        raise ValueError(f"{text!r} is not the address of a client")
+    return _unmapped(match["address"]), int(match["port"])
 
 
 def _unmapped(text: str) -> str:
-    """As the packet has it, which was hashed: a socket of both families has IPv4 as ::ffff:192.0.2.1."""
+    """The source address of the packet: dual-stack sockets print IPv4 addresses as ::ffff:192.0.2.1."""
     address = ipaddress.ip_address(text)
     return str(getattr(address, "ipv4_mapped", None) or address)
 
 
-def strangers(
+def misplaced_clients(
     clients: t.Iterable[Client],
     local_nodes: t.Collection[int],
     total_nodes: int,
@@ -48,20 +48,20 @@ def strangers(
     ports: t.Sequence[int | None],
     hash_as: str = hashing.DEFAULT,
 ) -> list[Client]:
-    """Those of a server's clients that hash to a bucket which is not its own.
+    """The clients of a server that hash to a bucket outside C(local_nodes), the buckets of its member.
 
-    ports: what the hashmode adds to the address: nothing, or None for the client's port, and the service's port.
-    A client whose address, or port where that counts, cannot be read is not among them.
+    C(ports): the ports that the hashmode adds to the address, with None for the port of the client. A client is left
+    out if its address, or a port that is hashed, cannot be parsed.
     """
     result = []
     for client in clients:
         try:
-            address, own_port = real_end(client.real_address)
+            address, client_port = client_endpoint(client.real_address)
         except ValueError:
             continue
-        if own_port is None and None in ports:
+        if client_port is None and None in ports:
             continue
-        added = tuple(own_port or 0 if port is None else port for port in ports)
-        if hashing.bucket(address, total_nodes, hash_init, added, hash_as) not in local_nodes:
+        hashed = tuple(client_port or 0 if port is None else port for port in ports)
+        if hashing.bucket(address, total_nodes, hash_init, hashed, hash_as) not in local_nodes:
             result.append(client)
     return result

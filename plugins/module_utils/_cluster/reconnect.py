@@ -2,9 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Clients whose bucket has another owner by now are told to connect anew, by the server that still talks to them.
+"""Reconnect the clients of moved buckets: their former server sends them a RESTART.
 
-Or they would stay with it for long: its pings go on reaching them, until it has missed theirs for its own ping-restart.
+Without it, a client stays with its former server for long: it still receives that server's pings, until the server's
+ping-restart expires because the client's packets no longer arrive.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ import typing as t
 from dataclasses import dataclass
 
 from .._openvpn.management import Management, ask
-from .moved import strangers
+from .moved import misplaced_clients
 
 
 @dataclass(frozen=True)
 class Hashing:
-    """How clients fall into buckets; the names are those of C(clusterip)'s parameters."""
+    """The hash that assigns clients to buckets, named as the parameters of the module C(clusterip)."""
 
     total_nodes: int
     hash_init: int
@@ -26,23 +27,24 @@ class Hashing:
     hash_as: str
 
 
-def tell(
-    path: str, port: int, local_nodes: t.Collection[int], hashing: Hashing, *, dry: bool = False
+def send_restarts(
+    path: str, port: int, local_nodes: t.Collection[int], hashing: Hashing, *, dry_run: bool = False
 ) -> dict[int, str]:
-    """Tell the clients of the server with that management socket and port. Client id -> common name.
+    """Send a RESTART to the misplaced clients of one server, so that they reconnect: client id -> common name.
 
-    C(dry): they are looked for only. Raises ManagementError.
+    C(path): its management socket. C(port): the port of the service. C(local_nodes): the buckets of its member.
+    C(dry_run): only find the clients. Raises ManagementError.
     """
     ports = {"sourceip": (), "sourceip-sourceport": (None,)}.get(hashing.hashmode, (None, port))
-    told: dict[int, str] = {}
+    found: dict[int, str] = {}
 
     def conversation(management: Management) -> None:
         clients = management.status().clients
-        of_ring = (hashing.total_nodes, hashing.hash_init, ports, hashing.hash_as)
-        for client in strangers(clients, local_nodes, *of_ring):
-            if not dry:
+        args = (hashing.total_nodes, hashing.hash_init, ports, hashing.hash_as)
+        for client in misplaced_clients(clients, local_nodes, *args):
+            if not dry_run:
                 management.command(f"client-kill {client.cid} RESTART")
-            told[client.cid] = client.common_name
+            found[client.cid] = client.common_name
 
     ask(path, conversation)
-    return told
+    return found

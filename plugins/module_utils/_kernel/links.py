@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The kernel's lists of links, addresses, routes and neighbours -> what the planners know: Link, Route."""
+"""Links with their addresses, routes, neighbours and FDB entries: rtnetlink messages -> observed.Link."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import typing as t
 from . import rtnetlink
 from .observed import Link, Route
 
-PARTS = ("addresses", "routes", "neighbours", "fdb", "multicast")  # of a link; each is one more request
+PARTS = ("addresses", "routes", "neighbours", "fdb", "multicast")  # each costs one more request
 
 
 def observe(
     reader: rtnetlink.Reader, parts: t.Collection[str], asked: t.Collection[tuple[str, str]]
 ) -> dict[str, Link]:
-    """The interfaces of the namespace that the caller is in, by name, with those of PARTS that are asked for.
+    """The interfaces of the caller's namespace by name, with the given PARTS.
 
-    asked: the proxy entries to look for, as (interface, address).
+    asked: proxy entries to look for, as (interface, address).
     """
     addresses = _addresses(reader) if "addresses" in parts else {}
     routes = _routes(reader) if "routes" in parts else {}
@@ -67,14 +67,14 @@ def observe(
 def _addresses(reader: rtnetlink.Reader) -> dict[int, set[str]]:
     found: dict[int, set[str]] = {}
     for (_family, length, _flags, _scope, index), attrs in reader.addresses():
-        # With a peer, IFA_ADDRESS is the peer's.
+        # With a peer, IFA_ADDRESS is the address of the peer.
         own = rtnetlink.ip(attrs.get(rtnetlink.IFA_LOCAL) or attrs.get(rtnetlink.IFA_ADDRESS))
         found.setdefault(index, set()).add(f"{own}/{length}")
     return found
 
 
 def _routes(reader: rtnetlink.Reader) -> dict[int, dict[int, set[Route]]]:
-    """By their protocol, too. The main table's; a route over several interfaces is none of ours."""
+    """Routes of the main table, by route protocol. Multipath routes have no interface and are left out."""
     found: dict[int, dict[int, set[Route]]] = {}
     for (family, length, _src_len, _tos, _table, proto, *_rest), attrs in reader.routes():
         index = rtnetlink.number(attrs.get(rtnetlink.RTA_OIF))
@@ -115,10 +115,10 @@ def _fdb(reader: rtnetlink.Reader) -> dict[int, set[str]]:
 
 
 def _multicast() -> dict[int, set[str]]:
-    """What was joined by C(ip maddr add): the kernel's own memberships are not counted as global."""
+    """MAC addresses added by C(ip maddr add). The kernel's own memberships do not have the flag C(global)."""
     found: dict[int, set[str]] = {}
     with open("/proc/thread-self/net/dev_mcast", encoding="ascii") as file:
-        for index, _name, _users, told, address in map(str.split, file):
-            if int(told):
+        for index, _name, _users, is_global, address in map(str.split, file):
+            if int(is_global):
                 found.setdefault(int(index), set()).add(bytes.fromhex(address).hex(":"))
     return found

@@ -10,57 +10,32 @@ parsed by hand.
 
 from __future__ import annotations
 
+import errno
 import json
 import socket
 import struct
-import subprocess
 import typing as t
 
+from . import command, rtnetlink
+
 NETLINK_NETFILTER = 12
-GET_GENERATION = 0x0A10  # the subsystem nftables, NFT_MSG_GETGEN
-GENERATION_ID = 1  # the first attribute of the answer
+GET_TABLE, GET_GENERATION = 0x0A01, 0x0A10  # subsystem nftables, NFT_MSG_GETTABLE and NFT_MSG_GETGEN
+TABLE_NAME, GENERATION_ID = 1, 1  # attributes: NFTA_TABLE_NAME, NFTA_GEN_ID
+NFGENMSG = struct.Struct("=BBH")  # family, version, resource
+FAMILIES = {1: "inet", 2: "ip", 3: "arp", 5: "netdev", 7: "bridge", 10: "ip6"}  # linux/netfilter.h
 
 Listing = t.Optional[list[dict[str, t.Any]]]
 
 
-class NftError(OSError):
-    """nft refused; the message is its own."""
-
-
-class Process:
-    """An nft that has been started, in the namespace its caller is in then; the caller may be elsewhere later on."""
-
-    def __init__(self, args: t.Sequence[str], text: str = "") -> None:
-        try:
-            self._process = subprocess.Popen(
-                ["nft", *args], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-            )
-        except FileNotFoundError as exc:
-            raise NftError("the program 'nft' is missing: install the package nftables") from exc
-        self._text = text
-
-    def output(self) -> str:
-        """What it says at its end."""
-        out, err = self._process.communicate(self._text)
-        if self._process.returncode != 0:
-            raise NftError(err.strip() or f"nft ended with {self._process.returncode}")
-        return out
-
-    def end(self) -> None:
-        """Nobody wants to know any more."""
-        self._process.kill()
-        self._process.communicate()
-
-
 def run(lines: t.Sequence[str]) -> None:
-    """Run commands as one atomic transaction: all of them happen, or none."""
-    Process(["-f", "-"], "\n".join(lines) + "\n").output()
+    """Run commands as one transaction: all of them are applied, or none. Raises CommandError."""
+    command.run(["nft", "-f", "-"], "\n".join(lines) + "\n")
 
 
 class Generation:
-    """The number of the ruleset, which every transaction changes, of the namespace in which this is made.
+    """The generation ID of the ruleset, which every transaction changes, of the namespace in which this is created.
 
-    For who looks many times in a second: nft itself would be a process each time.
+    By netlink, because it is read several times per second and nft would be a process each time.
     """
 
     def __init__(self) -> None:
@@ -68,45 +43,55 @@ class Generation:
         self._socket.settimeout(1.0)
 
     def now(self) -> int:
-        """As it is. Raises OSError."""
+        """The current generation ID. Raises OSError."""
         # struct nlmsghdr: length, type, NLM_F_REQUEST, sequence, port; struct nfgenmsg: of no family
         self._socket.send(struct.pack("=IHHII4x", 20, GET_GENERATION, 1, 0, 0))
         answer = self._socket.recv(4096)
         _length, kind = struct.unpack_from("=HH", answer, 20) if len(answer) >= 28 else (0, 0)
         if kind != GENERATION_ID:
-            raise OSError("the kernel does not tell the generation of its rules")
+            raise OSError("the kernel does not report the generation of its nftables ruleset")
         return int.from_bytes(answer[24:28], "big")
 
     def close(self) -> None:
-        """Ask no more."""
+        """Close the socket."""
         self._socket.close()
 
 
 def has_family(family: str) -> bool:
-    """Whether the kernel knows a family of tables. Nothing is made."""
+    """Whether the kernel supports a family of tables; a dry run that creates nothing."""
     try:
-        Process(["--check", "add", "table", family, "clustered_openvpn_asks"]).output()
-    except NftError:
+        command.run(["nft", "--check", "add", "table", family, "clustered_openvpn_asks"])
+    except command.CommandError:
         return False
     return True
 
 
-def start_listing(family: str, table: str) -> Process:
-    """Ask for a table; C(listed) takes the answer. Many namespaces can be asked at once."""
-    return Process(["-j", "list", "table", family, table])
+def start_listing(family: str, table: str) -> command.Process:
+    """Start listing a table; listed() waits for the output. Listings of several namespaces can run in parallel."""
+    return command.Process(["nft", "-j", "list", "table", family, table])
 
 
-def listed(process: Process) -> Listing:
-    """A table as the list of objects that C(nft -j list table) prints, or None where there is none."""
+def listed(process: command.Process) -> Listing:
+    """A table as the list of objects that C(nft -j list table) prints, or None if it does not exist."""
     try:
         return json.loads(process.output())["nftables"]
-    except NftError as exc:
-        if "No such file or directory" in str(exc):
+    except command.CommandError as exc:
+        if "No such file or directory" in exc.reason:
             return None
         raise
 
 
 def list_tables() -> list[tuple[str, str]]:
-    """Family and name of every table."""
-    found = json.loads(Process(["-j", "list", "tables"]).output())["nftables"]
-    return [(o["table"]["family"], o["table"]["name"]) for o in found if "table" in o]
+    """Family and name of every table, by netlink: nft would be a process. Empty on a kernel without nf_tables."""
+    try:
+        with rtnetlink.Reader(NETLINK_NETFILTER) as reader:
+            found = reader.dump(GET_TABLE, NFGENMSG, NFGENMSG.pack(0, 0, 0))
+    except OSError as exc:
+        if exc.errno in (errno.EINVAL, errno.EOPNOTSUPP, errno.EPROTONOSUPPORT):
+            return []
+        raise
+    return [
+        (FAMILIES[family], rtnetlink.text(attributes.get(TABLE_NAME)) or "")
+        for (family, _version, _resource), attributes in found
+        if family in FAMILIES
+    ]

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the kernel was seen to hold: the same shapes for every observer and every planner. Pure data.
+"""The observed state of the kernel, as planners receive it. Pure data.
 
-Names follow iproute2. Addresses are normalised text with their prefix ("192.0.2.1/24"), MACs are lower case,
-"" is the namespace the module runs in.
+Names follow iproute2. Addresses are normalised text with prefix length ("192.0.2.1/24"), MAC addresses are lower case,
+and the namespace "" is the one that the module runs in.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Route:
 
 @dataclass(frozen=True)
 class Link:
-    """An interface as it is."""
+    """An interface."""
 
     name: str
     kind: str | None  # veth, bridge, …; None for hardware and loopback
@@ -42,8 +42,8 @@ class Link:
     addresses: frozenset[str] = frozenset()
     routes: t.Mapping[int, frozenset[Route]] = field(default_factory=dict)  # by route protocol
     neighbours: t.Mapping[str, str] = field(default_factory=dict)  # permanent ones: address -> MAC
-    proxies: frozenset[str] = frozenset()  # addresses answered for by proxy ARP or ND
-    multicast: frozenset[str] = frozenset()  # MAC addresses that it was told to join
+    proxies: frozenset[str] = frozenset()  # addresses that proxy ARP or ND answers for
+    multicast: frozenset[str] = frozenset()  # MAC addresses joined by ip maddr add
     fdb: frozenset[str] = frozenset()  # static entries of the bridge that point to this port
 
 
@@ -54,13 +54,13 @@ class View:
     netns: str
     exists: bool = False
     links: t.Mapping[str, Link] = field(default_factory=dict)
-    sysctls: t.Mapping[str, str] = field(default_factory=dict)  # just the keys that were asked for
+    sysctls: t.Mapping[str, str] = field(default_factory=dict)  # only the requested keys
 
 
 Views = t.Mapping[str, View]
 
-# rtnetlink(7): the protocol number says who made a route. An exact list is kept for our own protocol on our own
-# interfaces, so nobody else's routes are ever taken for drift.
+# rtnetlink(7): the protocol number identifies the program that added a route. Only routes of our protocols are compared
+# and removed; those of other programs are no drift.
 RTPROT_STATIC = 4
 RTPROT_RA = 9  # the kernel's own, from router advertisements
 RTPROT_CLUSTERIP = 196  # unassigned in iproute2's rt_protos; routes to service addresses
@@ -68,16 +68,16 @@ RTPROT_CLUSTERIP = 196  # unassigned in iproute2's rt_protos; routes to service 
 
 @dataclass(frozen=True)
 class Host:
-    """What a host's kernel can do."""
+    """The features of a host's kernel."""
 
     release: str  # of the kernel
-    families: frozenset[str] = frozenset()  # of nftables, of those that matter
+    families: frozenset[str] = frozenset()  # the requested nftables families that it supports
     clusterip: bool = False
 
 
 @dataclass(frozen=True)
 class Saved:
-    """What a namespace holds of iptables: by tool, the lines of iptables-save; and CLUSTERIP's nodes."""
+    """iptables of a namespace: the lines of iptables-save by tool, and CLUSTERIP's node numbers."""
 
     lines: t.Mapping[str, t.Sequence[str]] = field(default_factory=dict)
     nodes: frozenset[int] | None = None

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""tun devices, routing rules and routes of our protocol: what ip -json says of the namespace that the caller is in.
+"""tun devices, routing rules and multipath routes of bundles, observed by C(ip -json) in the caller's namespace.
 
-They are made by ip as well, from the very line that a diff shows: these are things that pyroute2's versions differ in.
+They are changed by iproute2 too, with the commands that a diff shows, because versions of pyroute2 differ here.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import json
 import typing as t
 from dataclasses import dataclass, field
 
-from . import iproute
+from . import command
 
-PROTOCOL = "197"  # who made a route or a rule: unassigned in iproute2's rt_protos, beside RTPROT_CLUSTERIP
+PROTOCOL = "197"  # of our routes and rules: unassigned in iproute2's rt_protos, like RTPROT_CLUSTERIP
 MAIN = 254
 SCOPE_LINK = "253"
 FAMILIES = {"ip": "-4", "ip6": "-6"}
@@ -23,10 +23,10 @@ FAMILIES = {"ip": "-4", "ip6": "-6"}
 
 @dataclass(frozen=True)
 class Device:
-    """A tun or tap device. C(addresses): (address, address of the peer or None)."""
+    """An interface as far as tun and tap devices need it. C(addresses): (address, address of the peer or None)."""
 
     name: str
-    device_type: str | None  # tun, tap; None for what is neither
+    device_type: str | None  # tun, tap, or None for other interfaces
     persist: bool = False
     user: str | None = None
     group: str | None = None
@@ -34,13 +34,13 @@ class Device:
     mtu: int = 0
     queue: int = 0
     up: bool = False
-    rate: int = 0  # bits in a second, of a queueing discipline tbf
+    rate: int = 0  # bit/s, of a queueing discipline tbf
     addresses: frozenset[tuple[str, str | None]] = frozenset()
 
 
 @dataclass(frozen=True)
 class RoutingRule:
-    """Packets with a mark look a table up."""
+    """A rule: packets with a mark use a table."""
 
     family: str
     priority: int
@@ -50,7 +50,7 @@ class RoutingRule:
 
 @dataclass(frozen=True)
 class MultiRoute:
-    """A route over one or many devices; legs are (gateway, device, weight)."""
+    """A route over one or more devices; legs are (gateway, device, weight)."""
 
     legs: frozenset[tuple[str, str, int]]
     src: str | None = None
@@ -60,9 +60,9 @@ class MultiRoute:
 
 @dataclass(frozen=True)
 class Seen:
-    """What there is. C(routes): (family, table, destination) -> route; of our protocol, as are the rules.
+    """Devices, and rules and routes of our protocol. C(routes): (family, table, destination) -> route.
 
-    C(others): destinations asked for that somebody else has a route to, in the place that ours would have.
+    C(others): requested destinations to which another program has a route that ours would conflict with.
     """
 
     devices: t.Mapping[str, Device] = field(default_factory=dict)
@@ -72,8 +72,8 @@ class Seen:
 
 
 def observe(networks: t.Iterable[str] = ()) -> Seen:
-    """Look at the namespace that the caller is in; C(networks): at whose routes to these, too."""
-    limits = {one["dev"]: one for one in _parsed(iproute.run(["-json", "qdisc", "show"], "tc")) if one["kind"] == "tbf"}
+    """Observe the caller's namespace. C(networks): destinations for Seen.others. Raises CommandError."""
+    limits = {one["dev"]: one for one in _parsed(command.run(["tc", "-json", "qdisc", "show"])) if one["kind"] == "tbf"}
     devices = {one["ifname"]: _device(one, limits.get(one["ifname"])) for one in _asked("-details", "addr", "show")}
     rules: set[RoutingRule] = set()
     routes: dict[tuple[str, int, str], MultiRoute] = {}
@@ -85,7 +85,7 @@ def observe(networks: t.Iterable[str] = ()) -> Seen:
 
 
 def _others(network: str) -> bool:
-    """Whether the main table has a route to it that is not ours, of the metric that ours has. With another, it may."""
+    """Whether the main table has a route to it of another protocol with the metric of ours, which would conflict."""
     family, metric = ("ip6", 1024) if ":" in network else ("ip", 0)
     shown = _asked(FAMILIES[family], "route", "show", "table", "main", "exact", network)
     return any(
@@ -94,7 +94,7 @@ def _others(network: str) -> bool:
 
 
 def _asked(*words: str) -> list[dict[str, t.Any]]:
-    return _parsed(iproute.run(["-json", "-Numeric", *words]))
+    return _parsed(command.run(["ip", "-json", "-Numeric", *words]))
 
 
 def _parsed(text: str) -> list[dict[str, t.Any]]:

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""nftables tables: what a table should be and what nft lists -> the lines of one transaction. Pure.
+"""A desired nftables table and the listing of nft -> the lines of one transaction. Pure.
 
-A rule is recognised by its comment, which ends in a digest of its text: nft prints rules differently from version to
-version, but comments as they were given. A rule that was changed, added, removed or moved by hand shows.
+A rule is identified by its comment, which ends in a digest of its text: versions of nft print rules differently, but
+comments unchanged. Rules that were changed, added, removed or moved by hand are detected.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule and its purpose in words. C(fwd): the interface that the rule's text forwards to, if it does."""
+    """A rule and its purpose, for the comment. C(fwd): the interface of a C(fwd to) statement in it."""
 
     text: str
     purpose: str
@@ -26,22 +26,22 @@ class Rule:
 
 @dataclass(frozen=True)
 class Chain:
-    """A chain: C(hook) as in C(type filter hook input priority filter), and rules in their order.
+    """A chain and its rules in order. C(hook): C(filter hook input priority filter), for example.
 
-    Without a hook, nothing passes it: a place for remarks.
+    A chain without a hook sees no packets; its rules' comments hold data.
     """
 
     hook: str
     rules: tuple[Rule, ...]
 
     def comment(self, rule: Rule) -> str:
-        """The rule's purpose, then the digest by which it is recognised."""
+        """The rule's purpose, then the digest that identifies it."""
         return f"{rule.purpose} #{hashlib.sha256(f'{self.hook}|{rule.text}'.encode()).hexdigest()[:8]}"
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of ours. C(elements): map -> {key: value}, or set -> {key: ""}; exact where it names a map or set."""
+    """A table. C(elements): map -> {key: value}, or set -> {key: ""}; other elements of these are removed."""
 
     family: str
     name: str
@@ -60,24 +60,24 @@ Listing = t.Optional[t.Sequence[t.Mapping[str, t.Any]]]  # of Kernel.tables()
 
 
 def plan_table(want: Table, have: Listing) -> list[str]:
-    """Lines that bring the table from what is listed to what it should be; empty when nothing differs."""
+    """Lines that change the listed table into the desired one; empty when nothing differs."""
     at = f"{want.family} {want.name}"
     lines = []
     if have is None:
         lines.append(f"add table {at}")
-    held = {kind: _objects(have, kind) for kind in ("map", "set")}
-    wanted = {"map": want.maps, "set": want.sets}
-    for kind, declarations in wanted.items():
+    listed = {kind: _objects(have, kind) for kind in ("map", "set")}
+    desired = {"map": want.maps, "set": want.sets}
+    for kind, declarations in desired.items():
         for name, declaration in declarations.items():
-            if name not in held[kind]:
+            if name not in listed[kind]:
                 lines.append(f"add {kind} {at} {name} {{ {declaration}; }}")
     if _chains_of(have) != {
         name: ("accept" if chain.hook else "", [(chain.comment(rule), rule.fwd) for rule in chain.rules])
         for name, chain in want.chains.items()
     }:
         lines.extend(_rebuilt(want, have))
-    for kind, names in held.items():
-        lines.extend(f"delete {kind} {at} {name}" for name in names if name not in wanted[kind])
+    for kind, names in listed.items():
+        lines.extend(f"delete {kind} {at} {name}" for name in names if name not in desired[kind])
     for name, elements in want.elements.items():
         lines.extend(_plan_elements(f"{at} {name}", elements, elements_of(have, name)))
     return lines
@@ -89,14 +89,14 @@ def plan_no_table(family: str, name: str, have: Listing) -> list[str]:
 
 
 def elements_of(have: Listing, name: str) -> dict[t.Any, str]:
-    """The elements that a map or a set holds; those of a set have the value ""."""
+    """The elements of a map or a set; those of a set have the value ""."""
     if name in (sets := _objects(have, "set")):
         return {_key(key): "" for key in sets[name].get("elem", [])}
     return {_key(key): value for key, value in _objects(have, "map").get(name, {}).get("elem", [])}
 
 
 def _key(key: t.Any) -> t.Any:
-    # An element with a comment or a timeout, which somebody else made, is listed as an object.
+    # An element with a comment or a timeout, which another program added, is listed as an object.
     return key["elem"]["val"] if isinstance(key, dict) else key
 
 
@@ -117,13 +117,13 @@ def _chains_of(have: Listing) -> dict[str, tuple[str, list[tuple[str | None, str
 
 
 def _fwd(rule: t.Mapping[str, t.Any]) -> str | None:
-    # The kernel keeps an index. When the interface was made anew, nft shows the old number instead of a name.
+    # The kernel stores an index. When the interface was recreated, nft shows the old number instead of a name.
     found = next((e["fwd"] for e in rule["expr"] if "fwd" in e), None)
     return None if found is None else str(found["dev"])
 
 
 def _rebuilt(want: Table, have: Listing) -> t.Iterator[str]:
-    """All chains made anew in the same transaction: no packet sees a table without its rules."""
+    """Rebuild all chains in the same transaction: no packet meets the table without rules."""
     at = f"{want.family} {want.name}"
     for name in _objects(have, "chain"):
         yield f"flush chain {at} {name}"

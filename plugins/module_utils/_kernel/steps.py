@@ -2,11 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Steps: what a plan is made of.
+"""Steps: the changes that a plan consists of.
 
-A step is data: an operation, the namespace it happens in, and its arguments. It reads as the
-command that an administrator would type (``Step.text``), and C(_kernel.py) knows how to do it.
-Planning is pure: nothing in this file or in the planners touches the kernel.
+A step is data: an operation, the network namespace, and arguments. C(Step.text) is the equivalent shell command, and
+C(changes.py) carries it out. Nothing in this file or in the planners accesses the kernel.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import shlex
 import typing as t
 from dataclasses import dataclass, field
 
-# op -> the command, with {arguments}; a part in [] is left out when one of its arguments is None.
+# op -> the command with {arguments}; a part in [] is left out if one of its arguments is None
 _COMMANDS: dict[str, str] = {
     "netns_add": "ip netns add {name}",
     "netns_del": "ip netns del {name}",
@@ -35,7 +34,7 @@ _COMMANDS: dict[str, str] = {
     "port_set": "bridge link set dev {dev} flood {flood} learning {learning}",
     "port_suppress": "bridge link set dev {dev} neigh_suppress on",
     "addr_add": "ip addr add {address} dev {dev}",
-    # No other host is to be asked whether it has it; and nobody's connections are to begin with it.
+    # nodad: other hosts have the address too. preferred_lft 0: never the source of new connections.
     "addr_add_shared": "ip addr add {address} dev {dev} nodad preferred_lft 0",
     "addr_del": "ip addr del {address} dev {dev}",
     "route_add": "ip route add {dst}[ via {via}] dev {dev}[ src {src}] proto {proto}",
@@ -54,9 +53,13 @@ _COMMANDS: dict[str, str] = {
 }
 
 
+class KernelError(Exception):
+    """A step failed, or pyroute2 is missing. The message has the step's command and the reason."""
+
+
 @dataclass(frozen=True)
 class Step:
-    """One change. C(netns) is the name of a namespace, or "" for the one the module runs in."""
+    """One change. C(netns): the name of a namespace, or "" for the one that the module runs in."""
 
     op: str
     netns: str = ""
@@ -81,7 +84,7 @@ def step(op: str, netns: str = "", **args: t.Any) -> Step:
 
 
 def prepared_diff(commands: t.Iterable[str]) -> dict[str, str]:
-    """Commands in the form in which Ansible prints a diff: one a line."""
+    """Commands as a diff that Ansible prints: one per line."""
     return {"prepared": "".join(f"{command}\n" for command in commands)}
 
 
@@ -92,7 +95,7 @@ def _fill(template: str, args: t.Mapping[str, t.Any]) -> str:
         try:
             out.append(part.format(**values))
         except KeyError:
-            if i % 2 == 0:  # not in brackets: every argument is needed
+            if i % 2 == 0:  # not in brackets: the argument is required
                 raise
     return "".join(out)
 
@@ -109,9 +112,10 @@ def _in_netns(command: str, netns: str) -> str:
 
 @dataclass
 class Planned:
-    """What a planner hands back: the steps, what another task must make first, and facts for the result.
+    """The result of a planner.
 
-    C(result) is about what is there, and C(done) about the changes.
+    missing: error texts for prerequisites that do not exist. result: return values that describe the state, and are
+    updated after the steps; done: return values that describe the changes.
     """
 
     steps: list[Step]

@@ -2,11 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Certificates, keys and revocation lists that OpenVPN would take, and then serve nobody.
+"""Checks of certificates, keys and revocation lists (CRLs) with which OpenVPN would start but refuse all clients.
 
-It starts with an expired certificate, with one that its CA never signed, and with an expired revocation list, and
-refuses every client afterwards. So they are looked at before a process is touched. Dates are read from the DER
-encoding; signatures are checked by a handshake in memory, with nothing but Python's own C(ssl): no program is needed.
+OpenVPN starts with an expired certificate, with one that its CA did not sign, and with an expired CRL. Dates are read
+from the DER encoding; signatures are verified by a TLS handshake in memory. Only Python's C(ssl) is needed.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from dataclasses import dataclass, field
 
 CERTIFICATE = "(?:X509 )?CERTIFICATE"
 REVOCATION_LIST = "X509 CRL"
-# Of OpenSSL's x509_vfy.h. The second: a server's certificate that says it is a client's, or the other way round.
+# From OpenSSL's x509_vfy.h. The second: the extended key usage is that of the other role (server, client).
 V_ERR_CERT_HAS_EXPIRED = 10
 V_ERR_INVALID_PURPOSE = 26
 MISMATCHES = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED")
@@ -31,23 +30,23 @@ MISMATCHES = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGN
 
 @dataclass(frozen=True)
 class Pem:
-    """A file, or a part of the configuration: C(label) says which. C(data) None: there is no such file."""
+    """A PEM file or inline block; C(label) is its path or name in messages. C(data) None: the file does not exist."""
 
     label: str
     data: bytes | None
 
 
 @dataclass
-class Verdict:
-    """C(refusals): it would serve nobody. C(remarks): it might."""
+class Findings:
+    """C(errors): all clients would be refused. C(warnings): some might be."""
 
-    refusals: list[str] = field(default_factory=list)
-    remarks: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Signed:
-    """A certificate or a revocation list. C(until) None: for ever."""
+    """A certificate or a revocation list. C(until) None: it does not expire."""
 
     issuer: bytes
     subject: bytes
@@ -69,7 +68,7 @@ def pem_blocks(data: bytes, kind: str) -> list[bytes]:
 
 
 def _elements(der: bytes) -> list[tuple[int, bytes]]:
-    """What a constructed element holds: tags and contents."""
+    """The tags and contents of the elements in a DER encoding. Raises ValueError, IndexError."""
     found = []
     at = 0
     while at < len(der):
@@ -78,7 +77,7 @@ def _elements(der: bytes) -> list[tuple[int, bytes]]:
             octets = length & 0x7F
             length, at = int.from_bytes(der[at : at + octets], "big"), at + octets
         if at + length > len(der):
-            raise ValueError("an element is longer than what holds it")
+            raise ValueError("an element is longer than the encoding that contains it")
         found.append((tag, der[at : at + length]))
         at += length
     return found
@@ -92,28 +91,31 @@ def _time(tag: int, content: bytes) -> datetime.datetime:
 
 
 def read_certificate(der: bytes) -> Signed:
-    """RFC 5280, 4.1: version [0], serial number, algorithm, issuer, validity, subject. Raises ValueError. Pure."""
+    """Parse a DER certificate. Raises ValueError. Pure."""
+    # RFC 5280, 4.1: version [0], serial number, algorithm, issuer, validity, subject
     try:
         parts = _elements(_elements(_elements(der)[0][1])[0][1])
         parts = parts[1:] if parts[0][0] == 0xA0 else parts
         since, until = _elements(parts[3][1])
         return Signed(parts[2][1], parts[4][1], _time(*since), _time(*until))
     except IndexError as exc:
-        raise ValueError("no certificate") from exc
+        raise ValueError("not a certificate") from exc
 
 
 def read_revocation_list(der: bytes) -> Signed:
-    """RFC 5280, 5.1: version, algorithm, issuer, this update, next update (or none). Raises ValueError. Pure."""
+    """Parse a DER revocation list. Raises ValueError. Pure."""
+    # RFC 5280, 5.1: version, algorithm, issuer, this update, next update (optional)
     try:
         parts = _elements(_elements(_elements(der)[0][1])[0][1])
         parts = parts[1:] if parts[0][0] == 0x02 else parts
         until = _time(*parts[3]) if len(parts) > 3 and parts[3][0] in (0x17, 0x18) else None
         return Signed(parts[1][1], b"", _time(*parts[2]), until)
     except IndexError as exc:
-        raise ValueError("no revocation list") from exc
+        raise ValueError("not a revocation list") from exc
 
 
-def _readable(data: bytes, kind: str, read: t.Callable[[bytes], Signed]) -> list[Signed]:
+def _parsed(data: bytes, kind: str, read: t.Callable[[bytes], Signed]) -> list[Signed]:
+    """The blocks of one kind that can be parsed."""
     found = []
     for der in pem_blocks(data, kind):
         with contextlib.suppress(ValueError):
@@ -121,117 +123,123 @@ def _readable(data: bytes, kind: str, read: t.Callable[[bytes], Signed]) -> list
     return found
 
 
-# --- judgement --------------------------------------------------------------------------------------------------------
+# --- checks -----------------------------------------------------------------------------------------------------------
 
 
-def judge(files: t.Mapping[str, Pem], role: str, now: datetime.datetime) -> Verdict:
-    """Look at what the directives ca, cert, key, crl-verify, extra-certs and askpass name, as far as they are there."""
-    verdict = Verdict()
-    say = verdict.refusals.append
+def check(files: t.Mapping[str, Pem], role: str, now: datetime.datetime) -> Findings:
+    """Check the files of the directives ca, cert, key, crl-verify, extra-certs and askpass, as far as given.
+
+    C(files): by the name of the directive. C(role): server or client, the end that uses the certificate.
+    """
+    findings = Findings()
+    errors = findings.errors
     for name in ("ca", "cert", "key", "crl-verify"):
         if name in files and files[name].data is None:
-            say(f"{name}: {files[name].label} does not exist; make it, or name another one")
-    there = {name: pem.data for name, pem in files.items() if pem.data is not None}
-    authorities = _readable(there.get("ca", b""), CERTIFICATE, read_certificate)
-    if "ca" in there and not authorities:
-        say(f"ca: {files['ca'].label} holds no certificate in PEM form")
-    if "crl-verify" in there:
-        verdict.refusals += _judge_list(files["crl-verify"].label, there["crl-verify"], authorities, now)
-    if "cert" not in there:
-        return verdict
+            errors.append(f"{name}: {files[name].label} does not exist; create it or use another file")
+    data = {name: pem.data for name, pem in files.items() if pem.data is not None}
+    authorities = _parsed(data.get("ca", b""), CERTIFICATE, read_certificate)
+    if "ca" in data and not authorities:
+        errors.append(f"ca: {files['ca'].label} contains no certificate in PEM format")
+    if "crl-verify" in data:
+        errors += _check_revocation_lists(files["crl-verify"].label, data["crl-verify"], authorities, now)
+    if "cert" not in data:
+        return findings
     label = files["cert"].label
-    own = _readable(there["cert"], CERTIFICATE, read_certificate)
+    own = _parsed(data["cert"], CERTIFICATE, read_certificate)
     if not own:
-        say(f"cert: {label} holds no certificate in PEM form")
-        return verdict
-    dated = True
+        errors.append(f"cert: {label} contains no certificate in PEM format")
+        return findings
+    valid_now = True
     if own[0].until and own[0].until < now:
-        dated = False
-        say(f"cert: {label} expired on {_day(own[0].until)}: no peer accepts it; renew it")
+        valid_now = False
+        errors.append(f"cert: {label} expired on {_day(own[0].until)}, so no peer accepts it; renew it")
     elif own[0].since > now:
-        dated = False
-        say(f"cert: {label} is not valid before {_day(own[0].since)}; check the clock of this host")
-    if "key" in there and b"PRIVATE KEY-----" not in there["key"]:
-        say(f"key: {files['key'].label} holds no private key in PEM form")
-    elif "key" in there:
-        _judge_chain(files, there, role, bool(authorities) and dated, verdict)
-    return verdict
+        valid_now = False
+        errors.append(f"cert: {label} is not valid before {_day(own[0].since)}; check the clock of this host")
+    if "key" in data and b"PRIVATE KEY-----" not in data["key"]:
+        errors.append(f"key: {files['key'].label} contains no private key in PEM format")
+    elif "key" in data:
+        _check_chain(files, data, role, bool(authorities) and valid_now, findings)
+    return findings
 
 
-def _judge_list(label: str, data: bytes, authorities: t.Sequence[Signed], now: datetime.datetime) -> list[str]:
-    lists = _readable(data, REVOCATION_LIST, read_revocation_list)
+def _check_revocation_lists(
+    label: str, data: bytes, authorities: t.Sequence[Signed], now: datetime.datetime
+) -> list[str]:
+    lists = _parsed(data, REVOCATION_LIST, read_revocation_list)
     if not lists:
-        return [f"crl-verify: {label} holds no revocation list in PEM form"]
-    ours = [one for one in lists if one.issuer in {a.subject for a in authorities}]
+        return [f"crl-verify: {label} contains no revocation list in PEM format"]
+    ours = [crl for crl in lists if crl.issuer in {a.subject for a in authorities}]
     if authorities and not ours:
         return [
-            f"crl-verify: {label} is not a list of the CA in 'ca', so it would revoke nobody; issue one with that CA"
+            f"crl-verify: {label} was not issued by the CA in 'ca', so it revokes no certificate; "
+            "use a revocation list of that CA"
         ]
-    said = []
-    for issuer in {one.issuer for one in ours}:
-        newest = max((one for one in ours if one.issuer == issuer), key=lambda one: one.since)
+    errors = []
+    for issuer in {crl.issuer for crl in ours}:
+        newest = max((crl for crl in ours if crl.issuer == issuer), key=lambda crl: crl.since)
         if newest.until and newest.until < now:
-            said.append(
-                f"crl-verify: {label} expired on {_day(newest.until)}: every client is refused; issue a new one"
-            )
+            errors.append(f"crl-verify: {label} expired on {_day(newest.until)}: all clients are refused; renew it")
         elif newest.since > now:
-            said.append(
-                f"crl-verify: {label} is not valid before {_day(newest.since)}: every client is refused; "
+            errors.append(
+                f"crl-verify: {label} is not valid before {_day(newest.since)}: all clients are refused; "
                 "check the clock of this host"
             )
-    return said
+    return errors
 
 
-def _judge_chain(
-    files: t.Mapping[str, Pem], there: t.Mapping[str, bytes], role: str, signed: bool, verdict: Verdict
+def _check_chain(
+    files: t.Mapping[str, Pem], data: t.Mapping[str, bytes], role: str, verify: bool, findings: Findings
 ) -> None:
+    """Check that the key belongs to the certificate and, if C(verify), that the CA signed the certificate."""
     cert, key = files["cert"].label, files["key"].label
-    password = (there.get("askpass") or b"").split(b"\n")[0]
+    password = (data.get("askpass") or b"").split(b"\n")[0]
     try:
-        client = _context(ssl.PROTOCOL_TLS_CLIENT, there, password)
-        server = _context(ssl.PROTOCOL_TLS_SERVER, there, password)
+        client = _context(ssl.PROTOCOL_TLS_CLIENT, data, password)
+        server = _context(ssl.PROTOCOL_TLS_SERVER, data, password)
     except ssl.SSLError as exc:
         if exc.reason in MISMATCHES:
-            verdict.refusals.append(
-                f"key: {key} does not belong to the certificate {cert}; name the one it was made with"
+            findings.errors.append(
+                f"key: {key} does not belong to the certificate {cert}; use the key that it was issued for"
             )
-        return  # what else it may be (a passphrase, a kind of key), OpenVPN says itself
+        return  # OpenVPN reports other problems itself: a passphrase, an unsupported type of key
     except (OSError, ValueError):
         return
-    if not signed:  # trusted by its fingerprint, or refused already
+    if not verify:  # the peer verifies a fingerprint, or there is an error already
         return
-    trusted = pem_blocks(there["ca"], CERTIFICATE) + pem_blocks(there.get("extra-certs", b""), CERTIFICATE)
-    trusted += pem_blocks(there["cert"], CERTIFICATE)[1:]
-    refusal = _verify(client, server, trusted, asked=role)
-    if refusal and refusal.verify_code == V_ERR_INVALID_PURPOSE:
+    trusted = pem_blocks(data["ca"], CERTIFICATE) + pem_blocks(data.get("extra-certs", b""), CERTIFICATE)
+    trusted += pem_blocks(data["cert"], CERTIFICATE)[1:]
+    error = _verify(client, server, trusted, role=role)
+    if error and error.verify_code == V_ERR_INVALID_PURPOSE:
         other = "client" if role == "server" else "server"
-        refusal = _verify(client, server, trusted, asked=other)
-        if not refusal:
-            verdict.remarks.append(
-                f"cert: {cert} is one for a {other}: peers that look at that (remote-cert-tls {role}) refuse it"
+        error = _verify(client, server, trusted, role=other)
+        if not error:
+            findings.warnings.append(
+                f"cert: {cert} is a {other} certificate: peers with 'remote-cert-tls {role}' refuse it; "
+                f"issue a {role} certificate"
             )
-    if refusal and refusal.verify_code == V_ERR_CERT_HAS_EXPIRED:
-        verdict.refusals.append(f"ca: {files['ca'].label} has expired, or a CA between it and {cert}; renew it")
-    elif refusal:
-        verdict.refusals.append(
-            f"cert: {cert} is not signed by the CA in {files['ca'].label} ({refusal.verify_message}); "
-            "name the CA that signed it, or add its certificate to 'extra-certs'"
+    if error and error.verify_code == V_ERR_CERT_HAS_EXPIRED:
+        findings.errors.append(f"ca: {files['ca'].label}, or an intermediate CA of {cert}, has expired; renew it")
+    elif error:
+        findings.errors.append(
+            f"cert: {cert} is not signed by the CA in {files['ca'].label} ({error.verify_message}); "
+            "use the CA that signed it, or add an intermediate CA to 'extra-certs'"
         )
 
 
-def _context(kind: int, there: t.Mapping[str, bytes], password: bytes) -> ssl.SSLContext:
+def _context(kind: int, data: t.Mapping[str, bytes], password: bytes) -> ssl.SSLContext:
     context = ssl.SSLContext(kind)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    context.set_ciphers("ALL:@SECLEVEL=0")  # how strong a key must be is for OpenVPN to say
-    with _file(there["cert"]) as cert, _file(there["key"]) as key:
-        context.load_cert_chain(cert, key, lambda: password)  # without a password, no question on a terminal
+    context.set_ciphers("ALL:@SECLEVEL=0")  # OpenVPN decides how strong a key must be
+    with _file(data["cert"]) as cert, _file(data["key"]) as key:
+        context.load_cert_chain(cert, key, lambda: password)  # never prompts on a terminal
     return context
 
 
 @contextlib.contextmanager
 def _file(data: bytes) -> t.Iterator[str]:
-    """A file that is nowhere on a disk."""
+    """The path of a file in memory with this content."""
     descriptor = os.memfd_create("clustered-openvpn")
     try:
         os.write(descriptor, data)
@@ -241,11 +249,11 @@ def _file(data: bytes) -> t.Iterator[str]:
 
 
 def _verify(
-    client: ssl.SSLContext, server: ssl.SSLContext, trusted: t.Sequence[bytes], *, asked: str
+    client: ssl.SSLContext, server: ssl.SSLContext, trusted: t.Sequence[bytes], *, role: str
 ) -> ssl.SSLCertVerificationError | None:
-    """Let one end verify the certificate of the other, the one that is C(asked)."""
+    """A handshake in memory in which one end verifies the certificate of the C(role) end; its error, if any."""
     client.verify_mode = server.verify_mode = ssl.CERT_NONE
-    verifier = client if asked == "server" else server
+    verifier = client if role == "server" else server
     verifier.verify_mode = ssl.CERT_REQUIRED
     verifier.load_verify_locations(cadata=b"".join(trusted))
     to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -261,7 +269,7 @@ def _verify(
                 break
     except ssl.SSLCertVerificationError as exc:
         return exc
-    except (ssl.SSLError, OSError):  # no cipher for such a key, for example
+    except (ssl.SSLError, OSError):  # for example, no cipher for this type of key
         pass
     return None
 

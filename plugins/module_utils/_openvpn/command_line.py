@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The command line of an OpenVPN process, confined to its namespace, CPUs, user and rights. Pure."""
+"""The command line of an OpenVPN process: its arguments, and its namespace, CPUs, user and capabilities. Pure."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import os
 import typing as t
 
 from .config import Config
-from .instance import OPENVPN, Instance
+from .instance import Instance
 
-# Seconds between two writings of the status file: a file older than a few of them is a sign of trouble.
-STATUS_INTERVAL = 10
+OPENVPN = "/usr/sbin/openvpn"
+STATUS_INTERVAL = 10  # seconds between two updates of the status file
 
 
 def openvpn_command(instance: Instance, *, systemd: bool, binary: str = OPENVPN) -> list[str]:
-    """OpenVPN's own arguments. What the supervision owns is given here, never in the configuration.
+    """OpenVPN's arguments, with the sockets and files that the supervisor depends on.
 
-    --log-append precedes --config, because the first log option wins; the others follow it, because the last wins.
+    --log-append precedes --config because the first log option wins. The others follow it because the last one wins.
     """
     args = [binary]
     args += ["--suppress-timestamps"] if systemd else ["--log-append", instance.log]
@@ -31,17 +31,17 @@ def openvpn_command(instance: Instance, *, systemd: bool, binary: str = OPENVPN)
 
 
 def capabilities(config: Config | None) -> list[str]:
-    """The rights of the process, and of the scripts that it starts."""
+    """The capabilities of the process and its scripts, without C(CAP_) and in lower case."""
     return ["net_admin", *(["net_bind_service"] if config and config.low_port else [])]
 
 
 def confined_command(
     instance: Instance, caps: t.Sequence[str], command: t.Sequence[str], *, netns: str, own_tun: bool
 ) -> list[str]:
-    """A command in a namespace, on its CPUs, as its user with no more than C(caps).
+    """A command in a network namespace, on the instance's CPUs, as its user and with no capabilities but C(caps).
 
-    Every word of the chain replaces itself by the next (exec), so the pid stays the same.
-    C(own_tun): /dev/net/tun is closed to the user; it gets a node of its own, seen by this process alone.
+    Each program of the chain replaces itself with the next one (exec), so the pid stays the same.
+    C(own_tun): the user cannot open /dev/net/tun, so the process gets a private device node.
     """
     chain: list[str] = []
     if netns:

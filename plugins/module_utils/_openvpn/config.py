@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Reading an OpenVPN configuration: directives through includes, the files it names, a digest of both.
+"""Parser for OpenVPN configurations: directives with includes resolved, the files they name, a digest of both.
 
-Nothing here judges a configuration: the real binary does that in a trial. What is looked up is what the
-supervision of a process depends on.
+It does not validate the configuration: OpenVPN does, in a trial. It reads the directives on which the supervision of
+the process depends.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ Reader = t.Callable[[str], t.Optional[bytes]]
 
 MAX_INCLUDES = 10  # OpenVPN's own limit of nesting
 
-# directive -> which of its words is a file that is read once, at the start.
-# Words that are no file after all (dh none) count as a missing one, which differs from nothing.
-# Not here: crl-verify and client-config-dir, which are read at every connect.
+# Directive -> position of the file that OpenVPN reads once, at the start. A word that is not a file (dh none) counts
+# as a missing file. crl-verify and client-config-dir are not here: OpenVPN reads them at every connect.
 FILE_DIRECTIVES = {
     "askpass": 1,
     "auth-gen-token-secret": 1,
@@ -40,7 +39,7 @@ FILE_DIRECTIVES = {
     "tls-crypt-v2": 1,
 }
 
-# Read at every connect of a client: a change needs no restart. The second word may say that it is a directory.
+# Read at every connect of a client, so a change needs no restart. A second word C(dir) marks a directory.
 READ_AT_CONNECT = ("crl-verify", "client-config-dir")
 
 SCRIPT_DIRECTIVES = (
@@ -58,20 +57,20 @@ SCRIPT_DIRECTIVES = (
     "up",
 )
 
-# What takes the process out of the supervisor's hands, and cannot be overridden on the command line.
+# Directives that break the supervision and cannot be overridden on the command line.
 UNSUITABLE = {
-    "chroot": "the process has no right to change its root",
-    "daemon": "the supervisor keeps the process in its hands",
-    "group": "the process is started as its group already; set the parameter 'group'",
-    "management-client": "the module listens on the management socket",
+    "chroot": "the process lacks the capability to change its root",
+    "daemon": "the supervisor would lose the process",
+    "group": "the process already runs with the group of the parameter 'group'",
+    "management-client": "the module requires that OpenVPN listens on the management socket",
     "management-hold": "the process would never become ready",
-    "user": "the process is started as its user already; set the parameter 'user'",
+    "user": "the process already runs as the user of the parameter 'user'",
 }
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A protocol, a port and an address, "" for all of them; C(family) 0 is either of IPv4 and IPv6."""
+    """A protocol, a port and an address ("": any address). C(family): 4, 6, or 0 if not specified."""
 
     protocol: str  # udp, tcp
     port: int
@@ -83,15 +82,15 @@ class Endpoint:
         return f"{self.protocol} port {self.port}" + (f" of {self.address}" if self.address else "")
 
     def families(self) -> set[int]:
-        """The families of the addresses that it takes."""
+        """The address families that it occupies."""
         if self.address:
             return {6 if ":" in self.address else 4}
         if self.family == 6:
             return {6} if self.v6only else {4, 6}
-        return {4}  # what else a wildcard without a family takes differs between versions
+        return {4}  # whether it includes IPv6 depends on the version of OpenVPN
 
     def overlaps(self, other: Endpoint) -> bool:
-        """Whether one process cannot have it while another has C(other)."""
+        """Whether two processes cannot bind to both at the same time."""
         if (self.protocol, self.port) != (other.protocol, other.port) or not self.families() & other.families():
             return False
         return not self.address or not other.address or self.address == other.address
@@ -99,30 +98,31 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Config:
-    """What a configuration says, includes resolved. Paths are absolute."""
+    """A parsed configuration with includes resolved. Paths are absolute."""
 
     path: str
     directives: tuple[Directive, ...]
-    files: tuple[str, ...]  # the configuration, its includes, and the files that are read once at the start
+    files: tuple[str, ...]  # the configuration, its includes, and the files that OpenVPN reads at the start
     digest: str
-    paths: t.Mapping[str, str] = field(default_factory=dict)  # directive -> the file it names; the last one counts
-    inline: t.Mapping[str, str] = field(default_factory=dict)  # directive -> the file it holds; wins over a path
+    paths: t.Mapping[str, str] = field(default_factory=dict)  # directive -> path of its file; the last one wins
+    inline: t.Mapping[str, str] = field(default_factory=dict)  # directive -> inline file, which wins over a path
 
     def values(self, name: str) -> list[Directive]:
-        """The words after each directive of that name."""
+        """The arguments of each directive of that name."""
         return [d[1:] for d in self.directives if d[0] == name]
 
     def has(self, name: str) -> bool:
+        """Whether the configuration has a directive of that name."""
         return any(d[0] == name for d in self.directives)
 
     @property
     def serves_many(self) -> bool:
-        """A server for many clients is ready on its own; anything else has to reach its peer first."""
+        """Whether it is a server for many clients, which is ready without a peer."""
         return self.has("server") or self.has("server-bridge") or ("server",) in [v[:1] for v in self.values("mode")]
 
     @property
     def point_to_point(self) -> bool:
-        """One end of a tunnel between two, which may have to wait long for the other one."""
+        """Whether it is one end of a point-to-point tunnel, which may wait long for its peer."""
         return not self.serves_many and (self.has("tls-server") or self.has("tls-client"))
 
     @property
@@ -133,7 +133,7 @@ class Config:
 
     @property
     def listens(self) -> Endpoint | None:
-        """Where it waits for packets; None if that is the kernel's choice."""
+        """The endpoint that it listens on; None if the kernel chooses the port."""
         last = {d[0]: d[1:] for d in self.directives if len(d) > 1}
         protocol = last.get("proto", ("udp",))[0]
         port = (last.get("lport") or last.get("port") or ("1194",))[0]
@@ -148,33 +148,33 @@ class Config:
         return Endpoint(protocol[:3], int(port), last.get("local", ("",))[0], family, v6only=only)
 
     def unsuitable(self) -> list[str]:
-        """Directives that cannot be supervised, as sentences."""
+        """Errors for directives that break the supervision."""
         found = [f"{d[0]!r} in the configuration: {UNSUITABLE[d[0]]}" for d in self.directives if d[0] in UNSUITABLE]
         if any(len(v) > 2 for v in self.values("management")):
-            found.append("'management' with a password file in the configuration: the module listens without one")
+            found.append("'management' with a password file: the module connects without a password")
         return [f"{sentence}; remove the directive" for sentence in found]
 
     def scripts(self) -> list[Directive]:
-        """The script directives, each with its command line."""
+        """The directives that run scripts, each with its command line."""
         return [d for d in self.directives if d[0] in SCRIPT_DIRECTIVES and len(d) > 1]
 
 
 def read_file(path: str) -> bytes | None:
-    """The default reader: None for what is not a readable file."""
+    """The content of a file; None if it cannot be read."""
     try:
         with open(path, "rb") as file:
             return file.read()
-    except (OSError, ValueError):  # ValueError: a path with a zero byte
+    except (OSError, ValueError):  # ValueError: the path contains a null byte
         return None
 
 
 def read_config(path: str, reader: Reader = read_file) -> Config | None:
-    """Read a configuration, or None if there is none. C(reader) stands between this and the file system."""
+    """Read a configuration; None if the file does not exist. C(reader) returns the content of a path, or None."""
     contents: dict[str, bytes | None] = {}
     directives: list[Directive] = []
     paths: dict[str, str] = {}
     inline: dict[str, str] = {}
-    cwd = [os.path.dirname(path)]  # the process is started with --cd to that place; 'cd' moves on from there
+    cwd = [os.path.dirname(path)]  # as --cd on the command line; the directive 'cd' changes it
 
     def content(name: str) -> bytes | None:
         if name not in contents:
@@ -212,7 +212,7 @@ def read_config(path: str, reader: Reader = read_file) -> Config | None:
 
 
 def parse(text: str, inline: dict[str, str] | None = None) -> t.Iterator[Directive]:
-    """The directives of one file. Inline files (C(<ca>) … C(</ca>)) go to C(inline), connection blocks do not."""
+    """The directives of one file and its connection blocks. Inline files (C(<ca>)) are added to C(inline)."""
     closing = ""
     inline = {} if inline is None else inline
     for line in text.lstrip("\ufeff").splitlines():
@@ -235,7 +235,7 @@ def parse(text: str, inline: dict[str, str] | None = None) -> t.Iterator[Directi
 
 
 def split(line: str) -> list[str]:
-    """One line into words by OpenVPN's rules: quotes, backslashes, and comments at the start of a word."""
+    """Split a line by OpenVPN's rules for quotes, backslashes and comments."""
     words: list[str] = []
     word: list[str] | None = None
     quote = ""
@@ -265,7 +265,7 @@ def split(line: str) -> list[str]:
 
 
 def _digest(contents: t.Mapping[str, bytes | None]) -> str:
-    """One value for everything: a key is not recognised in it."""
+    """One hash over all files. A private key cannot be recognized in it."""
     total = hashlib.sha256()
     for name in sorted(contents):
         data = contents[name]

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The management socket of a running OpenVPN: ask briefly, understand the answers.
+"""Client for the management socket of an OpenVPN process, with parsers for its answers.
 
-The socket serves one client at a time, and a second one waits in silence. So every conversation is short, every
-wait has a bound, and a socket that does not greet is "busy": that says nothing about the process behind it.
+The socket serves one client at a time; a second connection waits without an answer. So conversations are short, every
+wait has a timeout, and a socket that sends no greeting is "busy", which does not imply that its process hangs.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ END = "END"
 
 
 class ManagementError(Exception):
-    """The management socket did not give an answer."""
+    """A command on the management socket failed."""
 
 
 class NotListening(ManagementError):
-    """Nobody listens on the socket."""
+    """No process listens on the socket."""
 
 
 class Busy(ManagementError):
-    """Somebody listens and does not answer: another client has the socket, or the process hangs."""
+    """A process listens but does not answer: another client is connected, or the process hangs."""
 
     def __init__(self, path: str):
-        super().__init__(f"{path}: the management socket is busy: another client has it, or the process hangs")
+        super().__init__(f"{path}: the management socket is busy: another client is connected, or the process hangs")
 
 
 @dataclass(frozen=True)
 class State:
-    """The answer to C(state): what the process is doing."""
+    """The answer to C(state)."""
 
     name: str  # CONNECTED, WAIT, AUTH, RECONNECTING …
     detail: str  # SUCCESS, ROUTE_ERROR, ping-restart …
@@ -46,12 +46,13 @@ class State:
 
     @property
     def ready(self) -> bool:
+        """Whether a server accepts clients, or a client is connected."""
         return self.name == "CONNECTED" and self.detail == "SUCCESS"
 
 
 @dataclass(frozen=True)
 class Client:
-    """One line of a server's C(status): a client and its counters."""
+    """A connected client in a server's C(status). C(connected_since): seconds since 1970; C(cid): for client-kill."""
 
     common_name: str
     real_address: str
@@ -67,14 +68,14 @@ class Client:
 
 @dataclass(frozen=True)
 class Status:
-    """The answer to C(status 3): a server's clients, or the counters of a client."""
+    """The answer to C(status 3): the clients of a server, or the counters of a client."""
 
     clients: tuple[Client, ...]
     counters: t.Mapping[str, int]
 
 
 def parse_state(lines: t.Sequence[str]) -> State:
-    """The last line counts: C(state) may be preceded by history."""
+    """Parse the last line: C(state) may print a history before it. Raises ManagementError."""
     if not lines:
         raise ManagementError("an empty answer to 'state'")
     f = lines[-1].split(",") + [""] * 9
@@ -89,12 +90,12 @@ def parse_state(lines: t.Sequence[str]) -> State:
 
 
 def parse_status(lines: t.Sequence[str]) -> Status:
-    """C(status 3) separates by tabs: a common name may have commas. Columns are found by their titles."""
+    """Parse C(status 3), which separates fields by tabs, since a common name may contain commas."""
     header: dict[str, int] = {}
     clients = []
     counters = {}
     for line in lines:
-        if "\t" not in line:  # the statistics of a client: "TCP/UDP read bytes,3508"
+        if "\t" not in line:  # a client's statistics: "TCP/UDP read bytes,3508"
             key, comma, value = line.partition(",")
             if comma and value.isdigit():
                 counters[key] = int(value)
@@ -108,7 +109,7 @@ def parse_status(lines: t.Sequence[str]) -> Status:
 
 
 def parse_version(lines: t.Sequence[str]) -> str:
-    """C(version) -> 2.6.14"""
+    """The version in the answer to C(version), such as 2.6.14; "" if there is none."""
     for line in lines:
         key, _colon, text = line.partition(":")
         if key == "OpenVPN Version" and len(text.split()) > 1:
@@ -117,7 +118,7 @@ def parse_version(lines: t.Sequence[str]) -> str:
 
 
 def parse_success(answer: str) -> dict[str, str]:
-    """C(load-stats) and C(pid) -> SUCCESS: nclients=0,bytesin=0,bytesout=0"""
+    """The values of an answer such as C(SUCCESS: nclients=0,bytesin=0,bytesout=0)."""
     pairs = (p.partition("=") for p in answer.removeprefix("SUCCESS:").split(","))
     return {k.strip(): v.strip() for k, _eq, v in pairs}
 
@@ -143,7 +144,10 @@ def _int(text: str | None, otherwise: int = 0) -> int:
 
 
 class Management:
-    """One short conversation, as a context manager. C(timeout) bounds it as a whole."""
+    """One conversation, as a context manager. C(timeout): seconds for the whole conversation.
+
+    Raises NotListening, Busy or ManagementError.
+    """
 
     def __init__(self, path: str, timeout: float = 2.0):
         self._path = path
@@ -154,18 +158,18 @@ class Management:
             self._socket.settimeout(timeout)
             self._socket.connect(path)
             self._read_line()  # >INFO:OpenVPN Management Interface Version …
-        except BlockingIOError as exc:  # the queue of waiting clients is full
+        except BlockingIOError as exc:  # the backlog of the socket is full
             self._socket.close()
             raise Busy(path) from exc
         except (FileNotFoundError, ConnectionRefusedError) as exc:
             self._socket.close()
-            raise NotListening(f"{path}: nobody listens on the management socket") from exc
+            raise NotListening(f"{path}: no process listens on the management socket") from exc
         except OSError as exc:
             self._socket.close()
             raise ManagementError(f"{path}: {exc.strerror or exc}") from exc
         except ValueError as exc:
             self._socket.close()
-            raise ManagementError(f"{path!r} is no path of a socket: {exc}") from exc
+            raise ManagementError(f"{path!r} is not the path of a socket: {exc}") from exc
         except ManagementError:
             self._socket.close()
             raise
@@ -177,22 +181,27 @@ class Management:
         self._socket.close()
 
     def state(self) -> State:
+        """The state of the process."""
         return parse_state(self.lines("state"))
 
     def status(self) -> Status:
+        """The connected clients, or a client's counters."""
         return parse_status(self.lines("status 3"))
 
     def version(self) -> str:
+        """The version of OpenVPN."""
         return parse_version(self.lines("version"))
 
     def pid(self) -> int:
+        """The pid of the process; 0 if the answer has none."""
         return _int(parse_success(self.command("pid")).get("pid"))
 
     def load_stats(self) -> dict[str, int]:
+        """Total counters: C(nclients), C(bytesin), C(bytesout)."""
         return {k: _int(v) for k, v in parse_success(self.command("load-stats")).items()}
 
     def command(self, text: str) -> str:
-        """Send a command that is answered by one line: C(SUCCESS: …)."""
+        """Send a command whose answer is one line, C(SUCCESS: …), and return it."""
         self._send(text)
         answer = self._next()
         if not answer.startswith("SUCCESS:"):
@@ -200,7 +209,7 @@ class Management:
         return answer
 
     def lines(self, text: str) -> list[str]:
-        """Send a command that is answered by lines up to C(END)."""
+        """Send a command whose answer ends with C(END), and return its lines."""
         self._send(text)
         answer: list[str] = []
         while (line := self._next()) != END:
@@ -210,7 +219,7 @@ class Management:
         return answer
 
     def _next(self) -> str:
-        while (line := self._read_line()).startswith(">"):  # notifications come in between, unasked
+        while (line := self._read_line()).startswith(">"):  # asynchronous notifications
             pass
         return line
 
@@ -243,7 +252,7 @@ T = t.TypeVar("T")
 
 
 def ask(path: str, question: t.Callable[[Management], T], *, attempts: int = 3, timeout: float = 1.0) -> T:
-    """Ask one question; a busy socket is tried again, a few times."""
+    """Connect, call C(question), and return its result. Retries while the socket is busy. Raises ManagementError."""
     for attempt in range(attempts):
         try:
             with Management(path, timeout) as management:

@@ -2,63 +2,138 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What would go wrong, found out before a process is touched: programs, files, certificates, ports."""
+"""Checks before the first change: parameters, programs, accounts, files, certificates, ports."""
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import grp
 import os
-import re
+import pwd
 import shutil
 import typing as t
-from dataclasses import dataclass
 
-from . import processes, supervisor
-from .certificates import Pem, Verdict, judge
+from .._kernel import namespaces
+from .._kernel.command import CommandError, missing
+from . import ports, supervisor
+from .certificates import Findings, Pem, check
 from .config import READ_AT_CONNECT, Config, Endpoint, read_file
 from .instance import Instance
+from .managed import ManagedInstance
+from .supervisor_systemd import hidden_from_unit
 
-# program -> the package that has it, in Debian and elsewhere
-PROGRAMS = {
-    "openvpn": "openvpn",
-    "ip": "iproute2 (Red Hat: iproute)",
-    "setpriv": "util-linux",
-    "nsenter": "util-linux",
-}
+PROGRAMS = ("openvpn", "ip", "setpriv", "nsenter")
 KEY_FILES = ("ca", "cert", "key", "crl-verify", "extra-certs", "askpass")
+
+
+def invalid_parameters(instances: t.Collection[ManagedInstance], *, systemd: bool) -> list[str]:
+    """Errors in parameters and configurations that no other task can fix."""
+    found = []
+    cpus = os.cpu_count() or 1
+    for managed in instances:
+        name, config = managed.name, managed.config
+        if managed.instance.cpus and managed.instance.cpus[-1] >= cpus:
+            found.append(f"{name}: cpus: {list(managed.instance.cpus)}: this host has the CPUs 0 to {cpus - 1}")
+        if config:
+            found += [f"{name}: {config.path}: {sentence}" for sentence in config.unsuitable()]
+            found += [
+                f"{name}: {path}: units have no access to home directories (ProtectHome=); move the file to /etc"
+                for path in (hidden_from_unit(config.files) if systemd else [])
+            ]
+    return found + ports.conflicts(endpoints(instances))
+
+
+def missing_prerequisites(instances: t.Iterable[ManagedInstance]) -> list[str]:
+    """Errors for programs, namespaces, configurations and accounts that do not exist (yet)."""
+    found = missing_programs()
+    for managed in instances:
+        i = managed.instance
+        if not namespaces.exists(i.netns):
+            found.append(
+                f"{i.name}: netns: the network namespace {i.netns!r} does not exist; "
+                "create it with the module clustered.openvpn.netns"
+            )
+        if managed.config is None:
+            found.append(f"{i.name}: config: {i.config!r} does not exist or is not a file; write it first")
+        for key, name, lookup in (("user", i.user, pwd.getpwnam), ("group", i.group, grp.getgrnam)):
+            try:
+                lookup(name)
+            except KeyError:
+                found.append(f"{i.name}: {key}: {name!r} does not exist on this host; create it or use another {key}")
+    return found
 
 
 def missing_programs(
     which: t.Callable[[str], t.Any] = lambda name: shutil.which(name, path=supervisor.PATH),
 ) -> list[str]:
-    """Programs that processes cannot be run without."""
-    return [
-        f"the program {name!r} is missing in {supervisor.PATH}: install the package {package}"
-        for name, package in PROGRAMS.items()
-        if not which(name)
-    ]
+    """Errors for programs that are required to run an instance and not installed."""
+    return [f"{missing(name)} (searched in {supervisor.PATH})" for name in PROGRAMS if not which(name)]
+
+
+def failing_starts(instances: t.Collection[ManagedInstance], warn: t.Callable[[str], None]) -> dict[str, str]:
+    """Name of an instance -> why its process would not start, or would refuse all clients.
+
+    Certificates are also checked for instances that keep running; C(warn) receives these errors.
+    """
+    found = {}
+    starting = [managed for managed in instances if managed.starts and managed.config]
+    no_access = unreadable([(m.instance, m.config) for m in starting if m.config and _has_account(m.instance)])
+    ports_in_use = ports.in_use(endpoints(starting), {m.observed.pid for m in starting if m.observed.pid})
+    certificates = CertificateChecks()
+    for managed in instances:
+        if managed.config is None:
+            continue
+        name, instance = managed.name, managed.instance
+        connects = managed.config.has("client") or managed.config.has("tls-client")
+        findings = certificates.check(managed.config, "client" if connects else instance.role)
+        for sentence in findings.warnings + ([] if managed.starts else findings.errors):
+            warn(f"{name}: {sentence}")
+        if not managed.starts:
+            continue
+        errors = list(findings.errors)
+        if no_access.get(name):
+            account = f"the user {instance.user} with the group {instance.group}"
+            errors.append(f"{account} cannot read {', '.join(no_access[name])}; change their owner or mode")
+        if name in ports_in_use:
+            errors.append(f"{instance.config}: {ports_in_use[name]}")
+        if errors:
+            found[name] = "; ".join(errors)
+    return found
+
+
+def endpoints(instances: t.Iterable[ManagedInstance]) -> list[tuple[Instance, Endpoint]]:
+    """The instances that listen on a fixed port, with that port."""
+    return [(m.instance, m.config.listens) for m in instances if m.config and m.config.listens]
+
+
+def _has_account(instance: Instance) -> bool:
+    with contextlib.suppress(KeyError):
+        return bool(pwd.getpwnam(instance.user) and grp.getgrnam(instance.group))
+    return False
 
 
 # --- certificates and keys --------------------------------------------------------------------------------------------
 
 
-class Keys:
-    """Judges what configurations name. Instances mostly share it, so each set of files is judged once."""
+class CertificateChecks:
+    """Checks the certificates of configurations. Most instances share theirs, so each set of files is checked once."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[t.Any, ...], Verdict] = {}
+        self._done: dict[tuple[t.Any, ...], Findings] = {}
 
-    def judge(self, config: Config, role: str) -> Verdict:
-        where = [(name, config.inline.get(name), config.paths.get(name)) for name in KEY_FILES]
-        key = (role, config.path if config.inline else "", *where)
-        if key not in self._known:
+    def check(self, config: Config, role: str) -> Findings:
+        """The findings about one configuration. C(role): server, client."""
+        sources = [(name, config.inline.get(name), config.paths.get(name)) for name in KEY_FILES]
+        key = (role, config.path if config.inline else "", *sources)
+        if key not in self._done:
             now = datetime.datetime.now(datetime.timezone.utc)
-            self._known[key] = judge(key_files(config), role, now)
-        return self._known[key]
+            self._done[key] = check(key_files(config), role, now)
+        return self._done[key]
 
 
 def key_files(config: Config) -> dict[str, Pem]:
-    """What a configuration says about certificates. A directory of revocation lists is none of them."""
+    """Directive -> the certificate, key or revocation list that it names. Directories of lists are left out."""
     found = {}
     for name in KEY_FILES:
         if name in config.inline:
@@ -71,32 +146,32 @@ def key_files(config: Config) -> dict[str, Pem]:
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
-def unreadable(subjects: t.Iterable[tuple[Instance, Config]]) -> dict[str, list[str]]:
-    """Files that an instance's user cannot read, by the instance's name. One process for each user."""
-    files: dict[tuple[str, str], set[str]] = {}
-    named = {}
-    for instance, config in subjects:
+def unreadable(configs: t.Iterable[tuple[Instance, Config]]) -> dict[str, list[str]]:
+    """Name of an instance -> files that its user cannot read. Runs one process per user and group."""
+    by_account: dict[tuple[str, str], set[str]] = {}
+    by_name = {}
+    for instance, config in configs:
         at_connect = [config.paths[name] for name in READ_AT_CONNECT if name in config.paths]
-        named[instance.name] = {path for path in (*config.files, *at_connect) if os.path.exists(path)}
-        files.setdefault((instance.user, instance.group), set()).update(named[instance.name])
-    closed = {who: _closed(*who, sorted(paths)) for who, paths in files.items()}
+        by_name[instance.name] = {path for path in (*config.files, *at_connect) if os.path.exists(path)}
+        by_account.setdefault((instance.user, instance.group), set()).update(by_name[instance.name])
+    closed = {account: _no_access(*account, sorted(paths)) for account, paths in by_account.items()}
     return {
-        instance.name: sorted(named[instance.name] & closed[instance.user, instance.group])
-        for instance, _config in subjects
+        instance.name: sorted(by_name[instance.name] & closed[instance.user, instance.group])
+        for instance, _config in configs
     }
 
 
-def _closed(user: str, group: str, paths: t.Sequence[str]) -> set[str]:
+def _no_access(user: str, group: str, paths: t.Sequence[str]) -> set[str]:
     test = 'for f; do { [ -r "$f" ] && { [ ! -d "$f" ] || [ -x "$f" ]; }; } || printf "%s\\0" "$f"; done'
     become = ["setpriv", "--reuid", user, "--regid", group, "--init-groups", "--inh-caps=-all"]
     try:
         return {path for path in supervisor.run([*become, "sh", "-c", test, "sh", *paths]).split("\0") if path}
-    except supervisor.SupervisorError:  # then the start will tell
+    except CommandError:  # an unreadable file then fails the start
         return set()
 
 
 def changed_since(config: Config, moment: float) -> list[str]:
-    """Files that are read at every connect, and that changed after C(moment)."""
+    """Files read at every connect that changed after C(moment), in seconds since 1970."""
     found = []
     for name in READ_AT_CONNECT:
         path = config.paths.get(name)
@@ -110,88 +185,3 @@ def _entries(directory: str) -> list[str]:
         return [entry.path for entry in os.scandir(directory)]
     except OSError:
         return []
-
-
-# --- ports ------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Holder:
-    """Who has a port. C(pid) 0: the kernel, or a process that cannot be seen."""
-
-    endpoint: Endpoint
-    pid: int = 0
-    name: str = ""
-
-    def __str__(self) -> str:
-        return f"process {self.pid} ({self.name})" if self.pid else "the kernel, or a process that cannot be seen"
-
-
-def holders(netns: str) -> list[Holder]:
-    """What listens in a namespace."""
-    command = ["ss", "--no-header", "--numeric", "--listening", "--tcp", "--udp", "--processes"]
-    try:
-        return parse_ss(supervisor.run([*(["nsenter", f"--net={processes.NETNS}/{netns}"] if netns else []), *command]))
-    except supervisor.SupervisorError:  # then the start will tell
-        return []
-
-
-def parse_ss(output: str) -> list[Holder]:
-    """C(udp UNCONN 0 0 192.0.2.1%eth0:1194 0.0.0.0:* users:(("openvpn",pid=7,fd=5))). Pure."""
-    found = []
-    for line in output.splitlines():
-        fields = line.split(None, 6)
-        if len(fields) < 6 or fields[0] not in ("udp", "tcp"):
-            continue
-        host, _colon, port = fields[4].rpartition(":")
-        host = host.strip("[]").partition("%")[0].strip("[]")
-        # ss writes * where both families are taken, and [::] where it is IPv6 alone
-        wildcard = {"*": (6, False), "::": (6, True), "0.0.0.0": (4, False)}.get(host)
-        if not port.isdigit():
-            continue
-        endpoint = Endpoint(fields[0], int(port), host)
-        if wildcard:
-            endpoint = Endpoint(fields[0], int(port), "", wildcard[0], v6only=wildcard[1])
-        users = re.findall(r'\("((?:[^"\\]|\\.)*)",pid=(\d+)', fields[6] if len(fields) > 6 else "")
-        found += [Holder(endpoint, int(pid), name) for name, pid in users] or [Holder(endpoint)]
-    return found
-
-
-def taken(wanted: t.Iterable[tuple[Instance, Endpoint]], ours: t.Collection[int]) -> dict[str, str]:
-    """Instances whose port another process has: a sentence by the instance's name. C(ours): processes that will end."""
-    seen: dict[str, list[Holder]] = {}
-    found = {}
-    for instance, endpoint in wanted:
-        if instance.netns not in seen:
-            seen[instance.netns] = holders(instance.netns)
-        for holder in seen[instance.netns]:
-            if holder.pid in ours or not endpoint.overlaps(holder.endpoint):
-                continue
-            if not processes.is_ours(
-                processes.command_line(holder.pid), instance
-            ):  # systemd may have started it a moment ago
-                found[instance.name] = (
-                    f"{endpoint} is held by {holder} in {place(instance.netns)}; end that, or give another port"
-                )
-    return found
-
-
-def shared(wanted: t.Sequence[tuple[Instance, Endpoint]]) -> list[str]:
-    """Two instances of one task that want the same port of the same namespace. Pure."""
-    found = []
-    by_netns: dict[tuple[str, str, int], list[tuple[Instance, Endpoint]]] = {}
-    for instance, endpoint in wanted:
-        earlier = by_netns.setdefault((instance.netns, endpoint.protocol, endpoint.port), [])
-        for other, at in earlier:
-            if endpoint.overlaps(at):
-                found.append(
-                    f"{instance.name}: {instance.config}: {endpoint} is the port of {other.name} too, "
-                    f"in {place(instance.netns)}; give each its own"
-                )
-                break
-        earlier.append((instance, endpoint))
-    return found
-
-
-def place(netns: str) -> str:
-    return f"the network namespace {netns}" if netns else "the host's own network namespace"

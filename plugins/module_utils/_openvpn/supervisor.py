@@ -2,101 +2,84 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What both supervisors share: the interface, the look at processes, and the record of what was started."""
+"""The interface of the two supervisors (systemd, process), and the records of started instances."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
-import subprocess
+import shutil
 import time
 import typing as t
 
 from .. import _files
-from .command_line import STATUS_INTERVAL
-from .instance import RUN, Instance, Observed, Step, from_dict, to_dict
+from .._kernel import command
+from .command_line import OPENVPN, STATUS_INTERVAL
+from .instance import RUN, Instance, from_dict, to_dict
+from .plan import Action, Observed
 from .processes import start_ticks
 
-LOG_LINES = 15
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-class SupervisorError(Exception):
-    """A command of the supervisor failed."""
-
-
 class Supervisor(t.Protocol):
-    """How instances are kept running."""
+    """Starts, stops and observes the processes of instances."""
 
     name: str
 
     def observe(self, instances: t.Sequence[Instance]) -> dict[str, Observed]:
-        """Look; by the instance's name. C(current) is not its business."""
+        """Name -> observed state, without C(current)."""
 
     def drop_in(self, instance: Instance, caps: t.Sequence[str]) -> str | None:
-        """The drop-in that the instance ought to have; None where there are no units."""
+        """The desired text of the instance's drop-in; None without systemd."""
 
-    def launch(self, instance: Instance, caps: t.Sequence[str]) -> str:
-        """What decides how the process is started, as text: part of the digest."""
+    def definition(self, instance: Instance, caps: t.Sequence[str]) -> str:
+        """How the process is started, as text: a change requires a restart."""
 
-    def commands(self, step: Step, observed: Observed, caps: t.Sequence[str]) -> list[str]:
-        """A step as an administrator would type it."""
+    def commands(self, action: Action, observed: Observed, caps: t.Sequence[str]) -> list[str]:
+        """An action as shell commands."""
 
-    def apply(self, step: Step, observed: Observed, caps: t.Sequence[str], timeout: float) -> None:
-        """Do it."""
+    def apply(self, action: Action, observed: Observed, caps: t.Sequence[str], timeout: float) -> None:
+        """Apply an action. C(timeout): seconds for a start. Raises OSError."""
 
     def pid(self, instance: Instance) -> int:
-        """The process of an instance now, 0 if there is none."""
+        """The present pid of an instance; 0 if it has no process."""
 
     def log(self, instance: Instance, since: float) -> list[str]:
-        """Its last log lines, none older than C(since) where the log has times."""
+        """The last lines of its log, not older than C(since) (seconds since 1970) if the log has times."""
 
-    def known(self) -> list[Instance]:
-        """Every instance on this host that the module made."""
+    def instances(self) -> list[Instance]:
+        """All instances of this host that the module manages."""
 
 
 def has_systemd() -> bool:
-    """sd_booted(3)"""
+    """Whether the host was booted with systemd, as sd_booted(3)."""
     return os.path.isdir("/run/systemd/system")
 
 
-def run(command: t.Sequence[str], timeout: float = 60) -> str:
-    """Run a command of the system; its output, or an error with the command and its reason."""
-    try:
-        done = subprocess.run(
-            command,
-            check=False,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=timeout,
-            env={"PATH": PATH, "LC_ALL": "C.UTF-8"},
-        )
-    except subprocess.TimeoutExpired as exc:
-        raise SupervisorError(f"{' '.join(command)}: not done after {timeout:g} s") from exc
-    except OSError as exc:
-        raise SupervisorError(f"{' '.join(command)}: {exc.strerror or exc}") from exc
-    if done.returncode:
-        raise SupervisorError(f"{' '.join(command)}: {(done.stderr or done.stdout).strip()}")
-    return done.stdout
+def run(argv: t.Sequence[str], timeout: float = 60) -> str:
+    """Run a command in a fixed environment and return its output. Raises CommandError."""
+    return command.run(argv, timeout=timeout, env={"PATH": PATH, "LC_ALL": "C.UTF-8"})
 
 
-# --- processes --------------------------------------------------------------------------------------------------------
+def openvpn_binary() -> str:
+    """The path of OpenVPN; the distribution's if it is not installed (yet)."""
+    return shutil.which("openvpn", path=PATH) or OPENVPN
 
 
 def status_is_fresh(instance: Instance) -> bool:
-    """Whether it has written its status file a moment ago."""
+    """Whether the process has updated its status file recently."""
     with contextlib.suppress(OSError):
         return time.time() - os.stat(instance.status_file).st_mtime < 3 * STATUS_INTERVAL
     return False
 
 
-# --- the record of what was started -----------------------------------------------------------------------------------
+# --- records of started instances -------------------------------------------------------------------------------------
 
 
 def read_record(instance: Instance) -> dict[str, t.Any]:
+    """The record of the last start; empty if there is none."""
     try:
         with open(instance.record, encoding="utf-8") as file:
             data = json.load(file)
@@ -106,13 +89,14 @@ def read_record(instance: Instance) -> dict[str, t.Any]:
 
 
 def write_record(instance: Instance, pid: int, digest: str) -> None:
-    """What was started, for the next run."""
+    """Save the pid, start time and digest of a process for the next run."""
     os.makedirs(RUN, mode=0o755, exist_ok=True)
     data = {"digest": digest, "pid": pid, "ticks": start_ticks(pid), "instance": to_dict(instance)}
     _files.replace(instance.record, json.dumps(data).encode(), 0o600)
 
 
 def recorded_instances() -> list[Instance]:
+    """The instances that have a record."""
     found = []
     with contextlib.suppress(OSError):
         for name in sorted(os.listdir(RUN)):
@@ -123,10 +107,10 @@ def recorded_instances() -> list[Instance]:
 
 
 def is_current(record: t.Mapping[str, t.Any], pid: int, ticks: int, digest: str, *, unchanged: bool) -> bool:
-    """Whether the process runs with what is on disk now. Pure.
+    """Whether the process was started with the present files. Pure.
 
-    Without a record of this very process (systemd started it: at boot, or after a crash), the times of the files
-    tell: what has not changed since the start is what it was started with.
+    The digest decides if the record is of this process. If systemd started the process (at boot, after a crash), the
+    times of the files decide: C(unchanged) since the start.
     """
     if (record.get("pid"), record.get("ticks")) == (pid, ticks):
         return bool(record.get("digest") == digest)
@@ -134,7 +118,7 @@ def is_current(record: t.Mapping[str, t.Any], pid: int, ticks: int, digest: str,
 
 
 def newest_change(paths: t.Iterable[str]) -> float:
-    """The last change of any of the files; ctime, which a restored old file cannot carry over."""
+    """The latest ctime of the files, in seconds since 1970: restoring a backup preserves the mtime only."""
     newest = 0.0
     for path in paths:
         with contextlib.suppress(OSError):
@@ -143,4 +127,5 @@ def newest_change(paths: t.Iterable[str]) -> float:
 
 
 def existing(paths: t.Iterable[str]) -> tuple[str, ...]:
+    """The paths that exist."""
     return tuple(path for path in paths if os.path.lexists(path))

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Where systemd is not running: plain processes, found by a record and their command line."""
+"""Supervisor for hosts without systemd: plain processes, found by their record and command line."""
 
 from __future__ import annotations
 
@@ -17,25 +17,27 @@ import subprocess
 import time
 import typing as t
 
+from .._kernel.command import CommandError
 from . import processes, supervisor
 from .command_line import confined_command, openvpn_command
-from .instance import LOG, OPENVPN, RUN, STATE, Instance, Observed, Step
+from .instance import LOG, RUN, STATE, Instance
+from .plan import Action, Observed
 
 TUN = "/dev/net/tun"
-STOP_SECONDS = 10  # a server with explicit-exit-notify says goodbye for a second or two before it goes
+STOP_TIMEOUT = 10  # seconds; a server with explicit-exit-notify notifies its clients for one or two
 
 
 class ProcessSupervisor:
-    """Starts processes that outlive the module, and ends them by pid."""
+    """Starts processes that outlive the module, and stops them by pid."""
 
     name = "process"
 
     def __init__(self) -> None:
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._log_start: dict[str, int] = {}
-        self._binary = shutil.which("openvpn", path=supervisor.PATH) or OPENVPN
+        self._binary = supervisor.openvpn_binary()
 
-    # --- look ---------------------------------------------------------------------------------------------------------
+    # --- observe ------------------------------------------------------------------------------------------------------
 
     def observe(self, instances: t.Sequence[Instance]) -> dict[str, Observed]:
         pids = {i.name: self._recorded_pid(i) for i in instances}
@@ -55,7 +57,7 @@ class ProcessSupervisor:
         pid, ticks = record.get("pid", 0), record.get("ticks", 0)
         if not isinstance(pid, int) or pid < 2 or not ticks or processes.start_ticks(pid) != ticks:
             return 0
-        return pid if processes.is_ours(processes.command_line(pid), instance) else 0
+        return pid if processes.runs_instance(processes.command_line(pid), instance) else 0
 
     def pid(self, instance: Instance) -> int:
         child = self._children.get(instance.name)
@@ -64,20 +66,20 @@ class ProcessSupervisor:
         return self.observe([instance])[instance.name].pid
 
     def log(self, instance: Instance, since: float) -> list[str]:
-        del since  # the part that a start of ours wrote begins where start() noted it
+        del since  # start() has stored where the log of this start begins
         return tail(instance.log, self._log_start.get(instance.name, 0))
 
-    def known(self) -> list[Instance]:
+    def instances(self) -> list[Instance]:
         return supervisor.recorded_instances()
 
-    # --- say ----------------------------------------------------------------------------------------------------------
+    # --- describe -----------------------------------------------------------------------------------------------------
 
     def drop_in(self, instance: Instance, caps: t.Sequence[str]) -> str | None:
         del instance, caps
         return None
 
-    def launch(self, instance: Instance, caps: t.Sequence[str]) -> str:
-        # without own_tun: how /dev/net/tun is opened makes no other process
+    def definition(self, instance: Instance, caps: t.Sequence[str]) -> str:
+        # without own_tun: a change of the permissions of /dev/net/tun requires no restart
         return shlex.join(self._command(instance, caps, own_tun=False))
 
     def _command(self, instance: Instance, caps: t.Sequence[str], *, own_tun: bool) -> list[str]:
@@ -87,29 +89,29 @@ class ProcessSupervisor:
     def command(self, instance: Instance, caps: t.Sequence[str]) -> list[str]:
         return self._command(instance, caps, own_tun=tun_is_closed(instance.user, instance.group))
 
-    def commands(self, step: Step, observed: Observed, caps: t.Sequence[str]) -> list[str]:
-        i = step.whose
+    def commands(self, action: Action, observed: Observed, caps: t.Sequence[str]) -> list[str]:
+        i = action.target
         lines = []
-        if step.op in ("stop", "restart") and observed.pid:
+        if action.op in ("stop", "restart") and observed.pid:
             lines.append(f"kill {observed.pid}")
-        if step.op in ("start", "restart"):
+        if action.op in ("start", "restart"):
             account = f"-o {shlex.quote(i.user)} -g {shlex.quote(i.group)}"
             lines.append(f"install -d {LOG}")
             lines.append(f"install -d -m 0750 {account} {i.run_dir} {i.state_dir}")
             lines.append(f"setsid {shlex.join(self.command(i, caps))} </dev/null >>{i.log} 2>&1 &")
-        if step.op == "remove":
+        if action.op == "remove":
             lines.append(f"rm -rf {' '.join(observed.files)}")
         return lines
 
-    # --- do -----------------------------------------------------------------------------------------------------------
+    # --- apply --------------------------------------------------------------------------------------------------------
 
-    def apply(self, step: Step, observed: Observed, caps: t.Sequence[str], timeout: float) -> None:
+    def apply(self, action: Action, observed: Observed, caps: t.Sequence[str], timeout: float) -> None:
         del timeout
-        if step.op in ("stop", "restart") or (step.op == "remove" and observed.pid):
-            self.stop(step.whose, observed.pid)
-        if step.op in ("start", "restart"):
-            self.start(step.whose, caps)
-        if step.op == "remove":
+        if action.op in ("stop", "restart") or (action.op == "remove" and observed.pid):
+            self.stop(action.target, observed.pid)
+        if action.op in ("start", "restart"):
+            self.start(action.target, caps)
+        if action.op == "remove":
             remove(observed.files)
 
     def start(self, instance: Instance, caps: t.Sequence[str]) -> None:
@@ -132,17 +134,17 @@ class ProcessSupervisor:
         child = self._children.pop(instance.name, None)
         if child:
             pid = child.pid
-        end(pid, child, lambda: processes.is_ours(processes.command_line(pid), instance))
+        end(pid, child, lambda: processes.runs_instance(processes.command_line(pid), instance))
         for leftover in (instance.pid_file, instance.status_file, instance.management):
             with contextlib.suppress(OSError):
                 os.unlink(leftover)
 
 
-# --- helpers, also for the trial --------------------------------------------------------------------------------------
+# --- helpers, also used by trials -------------------------------------------------------------------------------------
 
 
 def spawn(command: t.Sequence[str], log: int) -> subprocess.Popen[bytes]:
-    """Start a process in a session of its own, with no file of ours but its log."""
+    """Start a process in a new session; it inherits no open file but its log."""
     return subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -155,26 +157,31 @@ def spawn(command: t.Sequence[str], log: int) -> subprocess.Popen[bytes]:
     )
 
 
-def end(pid: int, child: subprocess.Popen[bytes] | None, still_ours: t.Callable[[], bool]) -> None:
-    """SIGTERM, then SIGKILL. A zombie counts as gone: its parent is init, or (C(child)) this module, which reaps it."""
-    if child and child.poll() is not None:  # reaped: its number may be another's by now
+def end(pid: int, child: subprocess.Popen[bytes] | None, is_expected: t.Callable[[], bool]) -> None:
+    """End a process by SIGTERM, then SIGKILL. Raises CommandError if it survives both.
+
+    C(is_expected): whether the pid still belongs to the process. C(child): the process, if this module started it. A
+    zombie counts as ended.
+    """
+    if child and child.poll() is not None:  # reaped: the pid may have been reused
         return
     ticks = processes.start_ticks(pid) if pid > 1 else 0
-    for number, seconds in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, 5)):
-        if not ticks or processes.start_ticks(pid) != ticks or not still_ours():
+    for signal_number, seconds in ((signal.SIGTERM, STOP_TIMEOUT), (signal.SIGKILL, 5)):
+        if not ticks or processes.start_ticks(pid) != ticks or not is_expected():
             break
         with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
+            os.kill(pid, signal_number)
         until = time.monotonic() + seconds
         while processes.start_ticks(pid) == ticks and time.monotonic() < until:
             time.sleep(0.02)
-    if ticks and processes.start_ticks(pid) == ticks and still_ours():
-        raise supervisor.SupervisorError(f"process {pid} does not end, not even by SIGKILL")
+    if ticks and processes.start_ticks(pid) == ticks and is_expected():
+        raise CommandError(["kill", "-KILL", str(pid)], "the process did not end within 5 s")
     if child:
         child.wait(timeout=5)
 
 
 def own_directory(path: str, user: int, group: int) -> None:
+    """Create a directory with mode 0750 that belongs to a user and group. Never follows a symbolic link."""
     os.makedirs(path, mode=0o750, exist_ok=True)
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
@@ -185,7 +192,7 @@ def own_directory(path: str, user: int, group: int) -> None:
 
 
 def remove(paths: t.Iterable[str]) -> None:
-    """Files and directories, and the directories above them once they are empty."""
+    """Remove files and directories, and their parent directories if these are empty."""
     for path in paths:
         if os.path.isdir(path) and not os.path.islink(path):
             shutil.rmtree(path, ignore_errors=True)
@@ -198,7 +205,7 @@ def remove(paths: t.Iterable[str]) -> None:
 
 
 def tun_is_closed(user: str, group: str) -> bool:
-    """Whether /dev/net/tun is there but not open to the user (distributions make it 0666, some containers 0600)."""
+    """Whether /dev/net/tun exists but the user cannot open it. Its mode is 0666, in some containers 0600."""
     try:
         node = os.stat(TUN)
         account = pwd.getpwnam(user)
@@ -213,7 +220,7 @@ def tun_is_closed(user: str, group: str) -> bool:
 
 
 def tail(path: str, start: int = 0) -> list[str]:
-    """The last lines of a log, none from before C(start) (bytes)."""
+    """The last lines of a log. C(start): offset in bytes before which lines are left out."""
     try:
         with open(path, "rb") as file:
             size = file.seek(0, os.SEEK_END)

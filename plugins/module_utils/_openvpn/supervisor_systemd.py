@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The distribution's units openvpn-server@ and openvpn-client@, each instance with a drop-in of ours."""
+"""Supervisor for hosts with systemd: the distribution's units openvpn-server@ and openvpn-client@, with drop-ins."""
 
 from __future__ import annotations
 
@@ -11,20 +11,22 @@ import glob
 import json
 import os
 import re
-import shutil
 import typing as t
 
 from .. import _files
+from .._kernel import namespaces
+from .._kernel.command import CommandError
 from . import processes, supervisor
-from .command_line import openvpn_command
-from .instance import OPENVPN, Instance, Observed, Step, from_dict, to_dict
+from .command_line import OPENVPN, openvpn_command
+from .instance import Instance, from_dict, to_dict
+from .plan import Action, Observed
 from .supervisor_process import remove
 
 UNITS = "/etc/systemd/system"
 DROP_IN = "clustered-openvpn.conf"
-MARK = "# Instance: "  # what the drop-in was made from: so that an instance is known after a reboot
-TASKS = 64  # the process, and the scripts that it starts
-# What no server and no client needs. Their scripts and plugins go without it as well: docs/boot.md.
+MARK = "# Instance: "  # precedes the instance as JSON: records do not survive a reboot, drop-ins do
+TASKS = 64  # the process and its scripts
+# Restrictions that also apply to scripts and plugins of an instance: docs/boot.md.
 HARDENED = """\
 NoNewPrivileges=yes
 LockPersonality=yes
@@ -47,14 +49,15 @@ PROPERTIES = ("Id", "LoadState", "ActiveState", "MainPID", "UnitFileState", "Nee
 
 
 def drop_in_path(instance: Instance) -> str:
+    """The path of an instance's drop-in."""
     return f"{UNITS}/{instance.unit}.service.d/{DROP_IN}"
 
 
 def drop_in_text(instance: Instance, caps: t.Sequence[str], binary: str = OPENVPN) -> str:
-    """The drop-in of an instance. Pure."""
-    rights = " ".join(f"CAP_{c.upper()}" for c in caps)
+    """The text of an instance's drop-in. Pure."""
+    capabilities = " ".join(f"CAP_{c.upper()}" for c in caps)
     command = " ".join(quote(word) for word in openvpn_command(instance, systemd=True, binary=binary))
-    place = f"clustered-openvpn/{instance.name}"
+    directory = f"clustered-openvpn/{instance.name}"
     lines = [
         "# Managed by Ansible, clustered.openvpn.openvpn_instance: changes made here are overwritten.",
         MARK + json.dumps(to_dict(instance), sort_keys=True),
@@ -65,23 +68,23 @@ def drop_in_text(instance: Instance, caps: t.Sequence[str], binary: str = OPENVP
     ]
     if instance.netns:
         lines += [
-            f"NetworkNamespacePath={processes.NETNS}/{instance.netns}",
+            f"NetworkNamespacePath={namespaces.path(instance.netns)}",
             f"BindReadOnlyPaths=-/etc/netns/{instance.netns}/resolv.conf:/etc/resolv.conf",
         ]
     lines += [
         f"User={instance.user}",
         f"Group={instance.group}",
-        f"AmbientCapabilities={rights}",
+        f"AmbientCapabilities={capabilities}",
         "CapabilityBoundingSet=",
-        f"CapabilityBoundingSet={rights}",
+        f"CapabilityBoundingSet={capabilities}",
         "LimitNPROC=infinity",
         f"TasksMax={TASKS}",
-        # a client that the server refuses ends with success: it must not knock every second
+        # a client that its server refuses exits with status 0: it must not retry every second
         f"Restart={'always' if instance.role == 'server' else 'on-failure'}",
         "RestartSec=1s",
-        f"RuntimeDirectory={place}",
+        f"RuntimeDirectory={directory}",
         "RuntimeDirectoryMode=0750",
-        f"StateDirectory={place}",
+        f"StateDirectory={directory}",
         "StateDirectoryMode=0750",
         *HARDENED,
     ]
@@ -91,7 +94,7 @@ def drop_in_text(instance: Instance, caps: t.Sequence[str], binary: str = OPENVP
 
 
 def quote(word: str) -> str:
-    """A word of ExecStart= (systemd.service, COMMAND LINES): specifiers and variables are taken literally. Pure."""
+    """Quote a word of ExecStart=, without specifiers and variables (systemd.service, COMMAND LINES). Pure."""
     word = word.replace("%", "%%").replace("$", "$$")
     if re.fullmatch(r"[A-Za-z0-9_@%+=:,./$-]+", word):
         return word
@@ -99,7 +102,7 @@ def quote(word: str) -> str:
 
 
 def parse_show(text: str) -> dict[str, dict[str, str]]:
-    """C(systemctl show) of several units -> properties by the unit's name, without .service. Pure."""
+    """Parse C(systemctl show) of several units: name without .service -> properties. Pure."""
     found = {}
     for block in text.strip().split("\n\n"):
         properties = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
@@ -108,17 +111,17 @@ def parse_show(text: str) -> dict[str, dict[str, str]]:
 
 
 def hidden_from_unit(paths: t.Iterable[str]) -> list[str]:
-    """Files that a unit with ProtectHome= cannot see; the trial could, which is no unit. Pure."""
+    """Files without access for a unit with ProtectHome=. A trial would not detect them: it is not a unit. Pure."""
     return [p for p in paths if p.startswith(("/home/", "/root/", "/run/user/"))]
 
 
 class SystemdSupervisor:
-    """Writes drop-ins, and leaves everything else to systemctl."""
+    """Writes drop-ins, and runs systemctl for all other actions."""
 
     name = "systemd"
 
     def __init__(self) -> None:
-        self._binary = shutil.which("openvpn", path=supervisor.PATH) or OPENVPN
+        self._binary = supervisor.openvpn_binary()
 
     def observe(self, instances: t.Sequence[Instance]) -> dict[str, Observed]:
         shown = self._show(instances)
@@ -153,10 +156,10 @@ class SystemdSupervisor:
         command = ["journalctl", "--quiet", "--no-pager", "--output=cat", f"--unit={instance.unit}"]
         try:
             return supervisor.run([*command, f"--since=@{since:.6f}", "--lines=200"]).splitlines()
-        except supervisor.SupervisorError as exc:
+        except CommandError as exc:
             return [str(exc)]
 
-    def known(self) -> list[Instance]:
+    def instances(self) -> list[Instance]:
         found = []
         for path in sorted(glob.glob(f"{UNITS}/openvpn-*@*.service.d/{DROP_IN}")):
             with contextlib.suppress(OSError, ValueError, TypeError), open(path, encoding="utf-8") as file:
@@ -166,33 +169,33 @@ class SystemdSupervisor:
     def drop_in(self, instance: Instance, caps: t.Sequence[str]) -> str | None:
         return drop_in_text(instance, caps, self._binary)
 
-    def launch(self, instance: Instance, caps: t.Sequence[str]) -> str:
+    def definition(self, instance: Instance, caps: t.Sequence[str]) -> str:
         return drop_in_text(instance, caps, self._binary)
 
-    def commands(self, step: Step, observed: Observed, caps: t.Sequence[str]) -> list[str]:
-        if step.op == "reload":
+    def commands(self, action: Action, observed: Observed, caps: t.Sequence[str]) -> list[str]:
+        if action.op == "reload":
             return ["systemctl daemon-reload"]
-        if step.op == "write":
-            text = self.drop_in(step.whose, caps)
-            return [f"install -D -m 0644 /dev/stdin {drop_in_path(step.whose)} <<'EOF'\n{text}EOF"]
-        if step.op == "remove":
+        if action.op == "write":
+            text = self.drop_in(action.target, caps)
+            return [f"install -D -m 0644 /dev/stdin {drop_in_path(action.target)} <<'EOF'\n{text}EOF"]
+        if action.op == "remove":
             return [f"rm -rf {' '.join(observed.files)}"]
-        return [f"systemctl {step.op} {step.whose.unit}"]
+        return [f"systemctl {action.op} {action.target.unit}"]
 
-    def apply(self, step: Step, observed: Observed, caps: t.Sequence[str], timeout: float) -> None:
-        if step.op == "reload":
+    def apply(self, action: Action, observed: Observed, caps: t.Sequence[str], timeout: float) -> None:
+        if action.op == "reload":
             supervisor.run(["systemctl", "daemon-reload"])
-        elif step.op == "write":
-            self._write(step.whose, caps)
-        elif step.op == "remove":
+        elif action.op == "write":
+            self._write(action.target, caps)
+        elif action.op == "remove":
             remove(observed.files)
         else:
-            # a stop takes as long as the unit allows (TimeoutStopSec=, 90 s)
-            bound = timeout if step.op in ("start", "restart") else 100
+            # TimeoutStopSec= of the unit limits a stop to 90 s
+            bound = timeout if action.op in ("start", "restart") else 100
             try:
-                supervisor.run(["systemctl", step.op, step.whose.unit], bound)
-            except supervisor.SupervisorError as exc:  # where to look further is not needed: the log follows
-                raise supervisor.SupervisorError(str(exc).partition("\nSee ")[0].rstrip(".")) from exc
+                supervisor.run(["systemctl", action.op, action.target.unit], bound)
+            except CommandError as exc:  # the error includes the log
+                raise CommandError(exc.argv, exc.reason.partition("\nSee ")[0].rstrip(".")) from exc
 
     def _write(self, instance: Instance, caps: t.Sequence[str]) -> None:
         path = drop_in_path(instance)

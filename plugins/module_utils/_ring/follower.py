@@ -21,11 +21,12 @@ import threading
 import time
 import typing as t
 
-from .._cluster.reconnect import tell
+from .._cluster.reconnect import send_restarts
 from .._kernel import kernel as _kernel
 from .._kernel import nft, rtnetlink, ruleset
 from .._kernel.observed import View
 from .._kernel.steps import step
+from .._openvpn.instance import management_socket
 from .._openvpn.management import ManagementError
 from . import claims as _claims
 from . import election, paths
@@ -214,7 +215,7 @@ def reconnect_clients(failover: Failover, slots: _claims.Owners) -> None:
         buckets = frozenset(_slots.buckets_of(own, claims.slots, claims.total_nodes))
         for instance, port in zip(member.instances, member.ports):
             try:
-                reconnected = tell(f"{instance.run_dir}/management.sock", port, buckets, failover.hashing)
+                reconnected = send_restarts(management_socket(instance.name), port, buckets, failover.hashing)
             except ManagementError:  # it hangs or has exited; its clients reconnect after their ping-restart
                 continue
             if reconnected:

@@ -16,9 +16,9 @@ import threading
 import time
 import typing as t
 
-from .._kernel import kernel as _kernel
+from .._kernel import namespaces
 from .._openvpn import processes, supervisor
-from .._openvpn.instance import Instance
+from .._openvpn.instance import Instance, management_socket
 from .._openvpn.management import Busy, Management, ManagementError, NotListening
 from .failover import Failover, Member
 
@@ -74,7 +74,7 @@ def check(member: Member, timeout: float) -> str:
 
 def check_instance(instance: Instance, timeout: float) -> str:
     """The problem of an OpenVPN instance, as a sentence; "" for none. timeout: seconds."""
-    path = f"{instance.run_dir}/management.sock"
+    path = management_socket(instance.name)
     try:
         with Management(path, timeout) as management:
             pid, state = management.pid(), management.state()
@@ -122,9 +122,8 @@ def _has_client(instance: Instance, path: str) -> bool:
 
     The kernel lists the server's end of a connection in the client's namespace, usually that of the host.
     """
-    with _kernel.Kernel() as kernel:
-        for netns in dict.fromkeys(("", instance.netns)):
-            with kernel.within(netns), open("/proc/thread-self/net/unix", errors="replace") as file:
-                if any(words[-1] == path and words[5] == ACCEPTED for words in map(str.split, file)):
-                    return True
+    for netns in dict.fromkeys(("", instance.netns)):
+        with namespaces.within(netns), open("/proc/thread-self/net/unix", errors="replace") as file:
+            if any(words[-1] == path and words[5] == ACCEPTED for words in map(str.split, file)):
+                return True
     return False

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Bridges, their ports and static FDB entries: desired state and observed state -> steps. Pure."""
+"""Bridges, their ports and static FDB entries: parameters -> desired state; with the observed state -> steps. Pure."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from . import interfaces
 
 @dataclass(frozen=True)
 class Bridge:
-    """A bridge, the names of its ports, and its static FDB entries as (MAC, port).
+    """Desired state of a bridge: its interface, the names of its ports, and static FDB entries as (MAC, port).
 
-    exclusive: it is ours, and all of it is spoken of. Or it is somebody else's, with ports and routes of ours.
+    exclusive: unlisted ports, addresses, routes and FDB entries are removed. Otherwise the bridge is managed elsewhere,
+    and the listed ports, routes and FDB entries are added to it.
     """
 
     interface: interfaces.Interface
@@ -32,7 +33,7 @@ class Bridge:
 
 
 def bridges_from(items: t.Sequence[dict[str, t.Any]]) -> list[Bridge]:
-    """The C(bridges) parameter, validated."""
+    """The desired state from the C(bridges) parameter. Raises ParameterError."""
     result = []
     for i, item in enumerate(items):
         where = f"bridges[{i}]"
@@ -69,36 +70,36 @@ def _interface(where: str, item: dict[str, t.Any]) -> interfaces.Interface:
                 raise p.ParameterError(
                     f"{where}.{name}",
                     item[name],
-                    "exclusive=false leaves the bridge itself to its owner: leave this out",
+                    "exclusive=false leaves the bridge itself to its owner; leave this out",
                 )
     return interfaces.interface_from(where, item)
 
 
 def missing(bridges: t.Iterable[Bridge], views: Views) -> list[str]:
-    """Sentences about what another task has to make first. In check mode they are warnings, else errors."""
+    """Error texts for bridges, ports and namespaces that must exist and do not."""
     result = interfaces.missing((bridge.interface for bridge in bridges), views)
     for bridge in bridges:
         view = views[bridge.interface.netns]
         if not bridge.exclusive and bridge.interface.name not in view.links:
-            result.append(f"bridges.name: {bridge.interface.name!r}: no such bridge, and exclusive=false makes none")
+            result.append(f"bridges.name: {bridge.interface.name!r}: no such bridge, and exclusive=false creates none")
         result.extend(
-            f"bridges.ports: {name!r}: no such interface; make it first, with clustered.openvpn.veth for example"
+            f"bridges.ports: {name!r}: no such interface; create it first, for example with clustered.openvpn.veth"
             for name in bridge.ports
             if name not in view.links
         )
     return result
 
 
-def plan_bridges(wanted: t.Sequence[Bridge], present: bool, views: Views) -> list[Step]:
-    """Steps that make the bridges, or remove them. Ports stay when their bridge goes."""
+def plan_bridges(bridges: t.Sequence[Bridge], present: bool, views: Views) -> list[Step]:
+    """Steps that create and update the bridges, or remove them. The ports of a removed bridge stay."""
     steps = []
-    taken = {(bridge.interface.netns, port) for bridge in wanted for port in bridge.ports}
-    if present:  # first, or a route that moves from one bridge to another would be there already
-        for bridge in (b for b in wanted if b.exclusive):
+    listed = {(bridge.interface.netns, port) for bridge in bridges for port in bridge.ports}
+    if present:  # before others are added: a route may move from one bridge to another
+        for bridge in (b for b in bridges if b.exclusive):
             steps.extend(
                 interfaces.drop_routes(bridge.interface, views[bridge.interface.netns].links.get(bridge.interface.name))
             )
-    for i, bridge in enumerate(wanted):
+    for i, bridge in enumerate(bridges):
         want = bridge.interface
         view = views[want.netns]
         have = view.links.get(want.name)
@@ -117,9 +118,9 @@ def plan_bridges(wanted: t.Sequence[Bridge], present: bool, views: Views) -> lis
         if have.mcast_snooping != bridge.mcast_snooping:
             steps.append(step("bridge_snooping", want.netns, dev=want.name, snooping=int(bridge.mcast_snooping)))
         steps.extend(interfaces.plan_link(replace(want, mtu=None), have))
-        ports = _leave(bridge, taken, view) + _plan_ports(bridge, view)
+        ports = _detach_unlisted(bridge, listed, view) + _plan_ports(bridge, view)
         steps.extend(ports)
-        # A bridge takes its MTU from its ports until it was set to another value: so it is set after they have joined.
+        # The kernel derives the MTU from the ports until it is set explicitly, so it is set after they are attached.
         if want.mtu and (have.mtu != want.mtu or any(s.op == "link_master" for s in ports)):
             steps.append(step("link_mtu", want.netns, dev=want.name, mtu=want.mtu))
         steps.extend(interfaces.add_routes(want, have))
@@ -127,23 +128,23 @@ def plan_bridges(wanted: t.Sequence[Bridge], present: bool, views: Views) -> lis
 
 
 def _plan_shared(bridge: Bridge, have: Link, present: bool, view: View) -> list[Step]:
-    """Our part of a bridge that is somebody else's: what is named, and nothing else."""
+    """Add the listed ports, routes and FDB entries to a bridge that is managed elsewhere, or remove them from it."""
     want = bridge.interface
     if present:
         return [*_plan_ports(bridge, view), *interfaces.add_routes(replace(want, addresses=have.addresses), have)]
     ours = want.routes & have.routes.get(RTPROT_STATIC, frozenset())
     steps = interfaces.drop_routes(replace(want, routes=frozenset()), replace(have, routes={RTPROT_STATIC: ours}))
-    joined = [port for port in bridge.ports if port in view.links and view.links[port].master == want.name]
-    return steps + [step("link_nomaster", want.netns, dev=port) for port in joined]
+    attached = [port for port in bridge.ports if port in view.links and view.links[port].master == want.name]
+    return steps + [step("link_nomaster", want.netns, dev=port) for port in attached]
 
 
-def _leave(bridge: Bridge, taken: set[tuple[str, str]], view: View) -> list[Step]:
-    """Ports that are wanted on no bridge."""
+def _detach_unlisted(bridge: Bridge, listed: set[tuple[str, str]], view: View) -> list[Step]:
+    """Detach ports that no bridge of this task lists."""
     netns, name = bridge.interface.netns, bridge.interface.name
     return [
         step("link_nomaster", netns, dev=link.name)
         for link in sorted(view.links.values(), key=lambda x: x.name)
-        if link.master == name and (netns, link.name) not in taken
+        if link.master == name and (netns, link.name) not in listed
     ]
 
 
@@ -158,10 +159,10 @@ def _plan_ports(bridge: Bridge, view: View) -> list[Step]:
         if (link.flood, link.learning) != (bridge.flood, bridge.learning):
             flags = {"flood": _on(bridge.flood), "learning": _on(bridge.learning)}
             steps.append(step("port_set", netns, dev=port, **flags))
-        wanted = {m for m, at in bridge.fdb if at == port}
-        # A bridge has one entry for a MAC: one that is wanted at another port moves there.
+        entries = {m for m, at in bridge.fdb if at == port}
+        # A bridge has one entry per MAC address: replacing it at another port moves it there.
         steps.extend(step("fdb_del", netns, dev=port, mac=m) for m in sorted(link.fdb - {m for m, at in bridge.fdb}))
-        steps.extend(step("fdb_replace", netns, dev=port, mac=m) for m in sorted(wanted - link.fdb))
+        steps.extend(step("fdb_replace", netns, dev=port, mac=m) for m in sorted(entries - link.fdb))
     return steps
 
 

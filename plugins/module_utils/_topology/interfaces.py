@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Namespaces, veth pairs and interfaces in general: desired state and observed state -> steps. Pure."""
+"""Any interface (MAC, MTU, addresses, routes): parameters -> desired state; with the observed state -> steps. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .._kernel.steps import Step, step
 
 @dataclass(frozen=True)
 class Interface:
-    """What an interface should be. C(None) means: as it comes."""
+    """Desired state of an interface. C(None): any value."""
 
     name: str
     netns: str
@@ -32,6 +32,7 @@ class Interface:
 
 
 def interface_from(where: str, item: dict[str, t.Any]) -> Interface:
+    """The desired state from the options in _module.INTERFACE_OPTIONS. Raises ParameterError."""
     routes = set()
     for j, route in enumerate(item.get("routes") or []):
         at = f"{where}.routes[{j}]"
@@ -54,13 +55,13 @@ def interface_from(where: str, item: dict[str, t.Any]) -> Interface:
     )
 
 
-# --- what must be there already --------------------------------------------------------------------------------------
+# --- prerequisites ---------------------------------------------------------------------------------------------------
 
 
 def missing(interfaces: t.Iterable[Interface], views: Views) -> list[str]:
-    """Sentences about what another task has to make first. In check mode they are warnings, else errors."""
+    """Error texts for namespaces that do not exist."""
     return [
-        f"netns: {netns!r}: no such network namespace; make it first with clustered.openvpn.netns"
+        f"netns: {netns!r}: no such network namespace; create it first with clustered.openvpn.netns"
         for netns in sorted({i.netns for i in interfaces})
         if not views[netns].exists
     ]
@@ -70,6 +71,7 @@ def missing(interfaces: t.Iterable[Interface], views: Views) -> list[str]:
 
 
 def refuse_other_kind(parameter: str, want: Interface, have: Link | None, kind: str) -> None:
+    """Raise ParameterError if an interface of another kind has the name."""
     if have is not None and have.kind != kind:
         found = f"a {have.kind}" if have.kind else "a loopback or hardware interface"
         place = f" in namespace {want.netns}" if want.netns else ""
@@ -79,24 +81,24 @@ def refuse_other_kind(parameter: str, want: Interface, have: Link | None, kind: 
 
 
 def plan_link(want: Interface, have: Link) -> list[Step]:
-    """MAC, MTU, addresses, up or down: just what differs."""
+    """Steps that set MAC, MTU, addresses, and up or down, where they differ."""
     steps = []
     if want.mac and have.mac != want.mac:
         steps.append(step("link_mac", want.netns, dev=want.name, mac=want.mac))
     if want.mtu and have.mtu != want.mtu:
         steps.append(step("link_mtu", want.netns, dev=want.name, mtu=want.mtu))
     if have.up and not want.up:
-        # First, for the kernel takes an interface's IPv6 addresses away with it.
+        # First, because the kernel removes the IPv6 addresses of an interface that goes down.
         steps.append(step("link_down", want.netns, dev=want.name))
         lost = frozenset(a for a in have.addresses if ipaddress.ip_interface(a).version == 6)
         have = replace(have, up=False, addresses=have.addresses - lost)
-    # Added before removed: an address that others depend on (a secondary's primary) never leaves a gap.
+    # Add before removing, so that a secondary address always has its primary.
     steps.extend(
         step("addr_add", want.netns, dev=want.name, address=a) for a in sorted(want.addresses - have.addresses)
     )
     extra = {a for a in have.addresses - want.addresses if not _kernel_made(a)}
     if any(_secondary(a, b) for a in extra for b in want.addresses | have.addresses - {a}):
-        # Or the kernel takes the other addresses of a network along with its first.
+        # Without it, the kernel removes the other addresses of a network together with the first.
         key = f"net/ipv4/conf/{want.name}/promote_secondaries"
         steps.append(step("sysctl", want.netns, key=key, value="1"))
     steps.extend(step("addr_del", want.netns, dev=want.name, address=a) for a in sorted(extra))
@@ -116,7 +118,7 @@ def _kernel_made(address: str) -> bool:
 
 
 def _our_routes(want: Interface, have: Link | None) -> frozenset[Route]:
-    # The kernel drops an interface's routes when it goes down: what was seen then does not count.
+    # The kernel removes the routes of an interface that goes down, so those that were observed do not count.
     if have is None or not have.up or not want.up:
         return frozenset()
     return have.routes.get(RTPROT_STATIC, frozenset())
@@ -127,6 +129,7 @@ def _has_ipv4(addresses: t.Iterable[str]) -> bool:
 
 
 def drop_routes(want: Interface, have: Link | None) -> list[Step]:
+    """Steps that remove routes of the protocol static to destinations that are not listed."""
     kept = {r.dst for r in want.routes}
     return [
         step("route_del", want.netns, dev=want.name, dst=route.dst, via=route.via, proto="static")
@@ -136,17 +139,18 @@ def drop_routes(want: Interface, have: Link | None) -> list[Step]:
 
 
 def add_routes(want: Interface, have: Link) -> list[Step]:
+    """Steps that add missing routes, and replace those whose gateway or source differs."""
     if not want.up:
         return []
     seen = _our_routes(want, have)
     if _has_ipv4(have.addresses) and not _has_ipv4(want.addresses):
-        # With its last IPv4 address an interface loses all of its routes of IPv4.
+        # The kernel removes the IPv4 routes of an interface together with its last IPv4 address.
         seen = frozenset(route for route in seen if ":" in route.dst)
     steps = []
-    for route in sorted(want.routes - seen, key=lambda r: (r.via is not None, r.dst)):  # direct ones first
+    for route in sorted(want.routes - seen, key=lambda r: (r.via is not None, r.dst)):  # routes without gateway first
         steps.append(
             step(
-                # Only a route of ours is replaced. Somebody else's for the same network makes the step fail.
+                # Only routes of the protocol static are replaced. Another one to the same network makes the step fail.
                 "route_replace" if route.dst in {r.dst for r in seen} else "route_add",
                 want.netns,
                 dev=want.name,

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Network namespaces: desired state and observed state -> steps. Pure."""
+"""Network namespaces and their sysctls: parameters -> desired state; with the observed state -> steps. Pure."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from .sysctls import plan_sysctls, sysctl_value
 
 @dataclass(frozen=True)
 class Namespace:
-    """A network namespace with its loopback up."""
+    """Desired state of a network namespace. Its loopback interface is always up."""
 
     name: str
     sysctls: t.Mapping[str, str]
 
 
 def namespaces_from(items: t.Sequence[dict[str, t.Any]]) -> list[Namespace]:
-    """The C(namespaces) parameter, validated."""
+    """The desired state from the C(namespaces) parameter. Raises ParameterError."""
     result = []
     for i, item in enumerate(items):
         where = f"namespaces[{i}]"
@@ -43,10 +43,10 @@ def namespaces_from(items: t.Sequence[dict[str, t.Any]]) -> list[Namespace]:
     return result
 
 
-def plan_namespaces(wanted: t.Iterable[Namespace], present: bool, views: Views) -> list[Step]:
-    """Steps that make the namespaces, or remove them."""
+def plan_namespaces(namespaces: t.Iterable[Namespace], present: bool, views: Views) -> list[Step]:
+    """Steps that create and update the namespaces, or remove them."""
     steps = []
-    for ns in wanted:
+    for ns in namespaces:
         view = views[ns.name]
         if not present:
             if view.exists:

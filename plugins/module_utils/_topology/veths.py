@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""veth pairs: desired state and observed state -> steps. Pure."""
+"""veth pairs: parameters -> desired state; with the observed state -> steps. Pure."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from .interfaces import Interface, add_routes, drop_routes, interface_from, plan
 
 @dataclass(frozen=True)
 class Veth:
-    """A pair."""
+    """Desired state of both ends of a veth pair."""
 
     end: Interface
     peer: Interface
 
 
 def veths_from(items: t.Sequence[dict[str, t.Any]]) -> list[Veth]:
-    """The C(veths) parameter, validated."""
+    """The desired state from the C(veths) parameter. Raises ParameterError."""
     result = [
         Veth(interface_from(f"veths[{i}]", item), interface_from(f"veths[{i}].peer", item["peer"]))
         for i, item in enumerate(items)
@@ -35,11 +35,11 @@ def veths_from(items: t.Sequence[dict[str, t.Any]]) -> list[Veth]:
     return result
 
 
-def plan_veths(wanted: t.Iterable[Veth], present: bool, views: Views) -> list[Step]:
-    """Steps that make the pairs, or remove them. Removing one end removes both."""
+def plan_veths(veths: t.Iterable[Veth], present: bool, views: Views) -> list[Step]:
+    """Steps that create and update the pairs, or remove them."""
     steps = []
     gone: set[tuple[str, str]] = set()
-    for i, veth in enumerate(wanted):
+    for i, veth in enumerate(veths):
         ends = (veth.end, veth.peer)
         have = [None if (e.netns, e.name) in gone else views[e.netns].links.get(e.name) for e in ends]
         for end, link in zip(ends, have):
@@ -49,7 +49,7 @@ def plan_veths(wanted: t.Iterable[Veth], present: bool, views: Views) -> list[St
             for end, link in zip(ends, have):
                 if link is not None and (end.netns, end.name) not in gone:
                     steps.append(step("link_del", end.netns, dev=end.name))
-                    # The other end goes with it, wherever it is.
+                    # The kernel removes the other end too, in whichever namespace it is.
                     gone.add((end.netns, end.name))
                     gone.update((v.netns, x.name) for v in views.values() for x in v.links.values() if _paired(link, x))
         if not present:
@@ -58,7 +58,7 @@ def plan_veths(wanted: t.Iterable[Veth], present: bool, views: Views) -> list[St
             steps.append(_veth_add(veth))
             have = [Link(e.name, "veth", mac=e.mac, mtu=e.mtu) for e in ends]
         for end, link in zip(ends, have):
-            steps.extend(drop_routes(end, link))  # before the address goes that the kernel drops them with
+            steps.extend(drop_routes(end, link))  # before their address: the kernel would remove them with it
             steps.extend(plan_link(end, t.cast(Link, link)))
         # A route needs its interface up, and an interface has carrier when both of its ends are up.
         for end, link in zip(ends, have):
@@ -67,12 +67,12 @@ def plan_veths(wanted: t.Iterable[Veth], present: bool, views: Views) -> list[St
 
 
 def _paired(a: Link | None, b: Link | None) -> bool:
-    # Both directions are compared: an index alone is unique in its own namespace only.
+    # In both directions, because an index is unique only within its namespace.
     return a is not None and b is not None and a.peer_index == b.index and b.peer_index == a.index
 
 
 def _veth_add(veth: Veth) -> Step:
-    # "netns NAME" cannot say "the host's own": the end that is there comes first.
+    # "netns NAME" cannot name the host's own namespace: an end that is there has to be the first.
     end, peer = (veth.peer, veth.end) if veth.end.netns and not veth.peer.netns else (veth.end, veth.peer)
     return step(
         "veth_add",

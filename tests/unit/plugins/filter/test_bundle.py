@@ -8,19 +8,19 @@ import pytest
 from ansible.errors import AnsibleFilterError
 
 from ansible_collections.clustered.openvpn.plugins.filter.bundle import bundle_layout
-from ansible_collections.clustered.openvpn.tests.unit.plugins.module_utils._bundle.test_layout import WANTED
+from ansible_collections.clustered.openvpn.tests.unit.plugins.module_utils._bundle.test_layout import SETTINGS
 
 
 @pytest.mark.parametrize(
     ("given", "said"),
     [
         ({"tunnels": 0}, "a bundle has 1 to 64 tunnels"),
-        ({"ends": 5}, "has a wrong form: TypeError"),
-        ({"ends": [{}, {}]}, "has a wrong form: KeyError: 'name'"),
-        ({"ends": ["left", "right"]}, "has a wrong form: TypeError"),
-        ({"queue": None}, "has a wrong form: TypeError"),
+        ({"ends": 5}, "has a wrong type or lacks a key: TypeError"),
+        ({"ends": [{}, {}]}, "has a wrong type or lacks a key: KeyError: 'name'"),
+        ({"ends": ["left", "right"]}, "has a wrong type or lacks a key: TypeError"),
+        ({"queue": None}, "has a wrong type or lacks a key: TypeError"),
     ],
 )
 def test_whatever_is_wrong_is_an_error_of_the_filter(given, said):
     with pytest.raises(AnsibleFilterError, match=said):
-        bundle_layout({**WANTED, **given})
+        bundle_layout({**SETTINGS, **given})

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A kernel in memory, for tests of planners: it takes their steps and shows the same views as the real one.
+"""A kernel in memory, for tests of planners: it carries out steps and returns the same views as the real one.
 
-It is as strict as the real one: what the kernel would refuse raises.
+Steps that the real kernel would refuse raise an error.
 """
 
 from __future__ import annotations
@@ -75,12 +75,12 @@ class Model:
             self._netns(netns)
 
     def apply(self, steps: t.Iterable[Step]) -> None:
-        """Do the steps."""
+        """Carry out steps."""
         for step in steps:
             getattr(self, "_" + step.op)(step.netns, **step.args)
 
     def add(self, netns: str, dev: str, kind: str | None = None, **attributes: t.Any) -> None:
-        """A link."""
+        """Add a link."""
         index = next(self._index)
         defaults = {"index": index, "mac": f"fe:00:00:00:00:{index % 256:02x}", "mtu": 1500}
         link = Link(dev, kind, **{**defaults, **attributes})
@@ -174,7 +174,7 @@ class Model:
         self._change(netns, dev, master=None, fdb=frozenset())
 
     def _fdb_replace(self, netns: str, dev: str, mac: str) -> None:
-        """A bridge has one entry for a MAC: it moves to the new port."""
+        """A bridge has one entry per MAC address: it moves to the new port."""
         master = self.views[netns].links[dev].master
         assert master, "Operation not supported"
         for link in list(self.views[netns].links.values()):
@@ -195,7 +195,7 @@ class Model:
         self._change(netns, dev, addresses=frozenset(self._addresses[netns, dev]))
 
     def _addr_del(self, netns: str, dev: str, address: str) -> None:
-        """Of IPv4, the first address of a network takes the others with it, unless they may be promoted."""
+        """Removing the first IPv4 address of a network removes the others too, unless they are promoted."""
         net = ipaddress.ip_interface(address).network
         held = self._addresses[netns, dev]
         same = [a for a in held if ipaddress.ip_interface(a).network == net]

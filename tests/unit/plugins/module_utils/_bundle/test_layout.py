@@ -21,7 +21,7 @@ ENDS = [
     {"name": "left", "address": "203.0.113.1", "networks": ["192.168.1.0/24"]},
     {"name": "right", "address": "203.0.113.2", "networks": ["192.168.2.0/24"]},
 ]
-WANTED = {
+SETTINGS = {
     "name": "site",
     "end": 0,
     "ends": ENDS,
@@ -46,7 +46,7 @@ WANTED = {
 
 def lay_out(previous=None, **other):
     """The layout as plain data, after another one that was stored meanwhile."""
-    return files.document(_layout.layout({**WANTED, **other}, files.state_of(previous) if previous else None))
+    return files.document(_layout.layout({**SETTINGS, **other}, files.state_of(previous) if previous else None))
 
 
 def draining(layout):
@@ -54,7 +54,7 @@ def draining(layout):
 
 
 def settled(layout):
-    """As it is kept when a run has come to its end."""
+    """The layout that is saved at the end of a run."""
     return {**layout, "retired": [], "gone": []}
 
 
@@ -169,7 +169,7 @@ HOST = {"interfaces": ["eth0", "site-1"], "eth0": {"ipv4": {"address": "10.0.0.5
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ({"tunnels": 0}, "tunnels: 0: a bundle has 1 to 64 tunnels"),
         ({"tunnels": []}, "a bundle has 1 to 64 tunnels"),
@@ -195,31 +195,31 @@ HOST = {"interfaces": ["eth0", "site-1"], "eth0": {"ipv4": {"address": "10.0.0.5
         ({"port": 0}, "port: 0"),
         ({"network": "192.168.0.0/16"}, "overlaps network 192.168.0.0/16"),
         ({"network": "10.255.252.0/29"}, "room for the numbers 1 to 2"),
-        ({"network": "203.0.113.0/24"}, "tunnels would be sent into themselves"),
+        ({"network": "203.0.113.0/24"}, "contains ends[left].address 203.0.113.1"),
         ({"facts": HOST}, "overlaps 10.0.0.5/8 of eth0 of this host"),
         ({"ends": ENDS[:1]}, "a bundle has two ends"),
         ({"ends": [ENDS[0], {**ENDS[1], "networks": ["192.168.1.128/25"]}]}, "overlaps ends[left].networks"),
         ({"ends": [ENDS[0], {**ENDS[1], "networks": ["0.0.0.0/0"]}]}, "overlaps"),
         ({"ends": [ENDS[0], {**ENDS[1], "address": "far"}]}, "ends[right].address: 'far'"),
-        ({"ends": [ENDS[0], {**ENDS[1], "address": "203.0.113.1"}]}, "two addresses of one family"),
+        ({"ends": [ENDS[0], {**ENDS[1], "address": "203.0.113.1"}]}, "two different addresses of the same family"),
         ({"name": "much-too-long"}, "name"),
     ],
 )
-def test_what_cannot_be_is_refused_with_words(given, said):
+def test_what_cannot_be_is_refused_with_words(given, message):
     with pytest.raises(ParameterError) as refused:
         lay_out(**given)
-    assert said in str(refused.value)
+    assert message in str(refused.value)
 
 
 @pytest.mark.parametrize(
-    ("before", "now", "said"), [("", "blue", "the host's own"), ("blue", "", "the namespace blue")]
+    ("before", "now", "message"), [("", "blue", "the host's own"), ("blue", "", "the namespace blue")]
 )
 @pytest.mark.parametrize("leaving", [False, True])
-def test_a_bundle_stays_in_its_namespace(before, now, said, leaving):
-    with pytest.raises(ParameterError, match=f"netns: '{now}': the bundle is in {said}"):
+def test_a_bundle_stays_in_its_namespace(before, now, message, leaving):
+    with pytest.raises(ParameterError, match=f"netns: '{now}': the bundle is in {message}"):
         lay_out(settled(lay_out(netns=before)), netns=now, leaving=leaving)
 
 
 def test_the_name_of_a_cluster_is_refused():
-    with pytest.raises(ParameterError, match="a cluster of this host"):
-        _layout.layout(WANTED, files.state_of(layouts.layout(name="site")))
+    with pytest.raises(ParameterError, match="the name of a cluster on this host"):
+        _layout.layout(SETTINGS, files.state_of(layouts.layout(name="site")))

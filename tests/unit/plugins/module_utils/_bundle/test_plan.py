@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from ansible_collections.clustered.openvpn.plugins.module_utils._bundle import plan
+from ansible_collections.clustered.openvpn.plugins.module_utils._bundle import plan, routes
 from ansible_collections.clustered.openvpn.plugins.module_utils._kernel import routing
 from ansible_collections.clustered.openvpn.plugins.module_utils._kernel.routing import (
     Device,
@@ -24,7 +24,7 @@ LOOPBACK = Device("lo", None, addresses=frozenset({("127.0.0.1", None)}))
 
 
 def held(made):
-    """What there is when all of a bundle is there."""
+    """The observed state when the bundle is complete."""
     devices = {
         tunnel.device: Device(
             *(tunnel.device, made.device_type, True, "openvpn", "openvpn", made.alias, made.mtu, made.queue, True),
@@ -33,7 +33,7 @@ def held(made):
         for tunnel in made.tunnels
     }
     devices["lo"] = replace(LOOPBACK, addresses=LOOPBACK.addresses | {(one, None) for one in made.addresses})
-    return Seen(devices, frozenset(plan.wanted_rules(made)), plan.wanted_routes(made))
+    return Seen(devices, frozenset(routes.desired_rules(made)), routes.desired_routes(made))
 
 
 def commands(made, seen, listing=None):
@@ -77,8 +77,8 @@ def test_an_ipv6_peer_of_old_leaves_its_address_and_its_route():
     device = replace(
         seen.devices["site-1"], addresses=frozenset({("10.99.0.2", None), ("fd99::2", "fd99::8000:0:0:9")})
     )
-    said = commands(made, replace(seen, devices={**seen.devices, "site-1": device}))
-    assert [text for text in said if " -4 " not in text] == [
+    texts = commands(made, replace(seen, devices={**seen.devices, "site-1": device}))
+    assert [text for text in texts if " -4 " not in text] == [
         "ip addr del fd99::2/128 peer fd99::8000:0:0:9 dev site-1",
         "ip addr add fd99::2/128 dev site-1 nodad",
         "ip -6 route add fd99::8000:0:0:2/128 proto 197 dev site-1",
@@ -89,9 +89,9 @@ def test_an_ipv6_peer_of_old_leaves_its_address_and_its_route():
 
 
 def test_no_route_waits_for_what_the_kernel_does_after_an_address():
-    """Of IPv6: a route to the peer, and that it may be a source. Now and then, it does not get to it in time."""
-    said = commands(with_ipv6(), Seen({"lo": LOOPBACK}))
-    assert [text for text in said if "fd99" in text or " -6 " in text] == [
+    """IPv6: the route to the peer, and the end of duplicate address detection, sometimes come too late."""
+    texts = commands(with_ipv6(), Seen({"lo": LOOPBACK}))
+    assert [text for text in texts if "fd99" in text or " -6 " in text] == [
         "ip addr add fd99::2/128 dev site-1 nodad",
         "ip addr add fd99::1/128 dev lo nodad",
         "ip -6 route add fd99::8000:0:0:2/128 proto 197 dev site-1",
@@ -102,11 +102,11 @@ def test_no_route_waits_for_what_the_kernel_does_after_an_address():
 
 
 def test_tap_devices_have_their_link_local_address_at_once():
-    """Neighbours are asked from it."""
+    """It is the source of neighbour solicitations."""
     key = "net/ipv6/conf/site-1/accept_dad"
     tap = replace(with_ipv6(), device_type="tap")
-    said = commands(tap, Seen({"lo": LOOPBACK}))
-    assert said.index(f"sysctl -w {key}=0") < said.index("ip link set dev site-1 up")
+    texts = commands(tap, Seen({"lo": LOOPBACK}))
+    assert texts.index(f"sysctl -w {key}=0") < texts.index("ip link set dev site-1 up")
     for made, steps in ((tap, [f"sysctl -w {key}=0"]), (with_ipv6(), [])):
         before = {**plan.sysctls(made), key: "1"}
         assert [one.text for one in plan.plan(made, held(made), before, None) if one.op == "sysctl"] == steps
@@ -159,10 +159,10 @@ def test_when_it_goes_nothing_of_it_stays():
 
 def test_what_somebody_else_has_is_refused():
     made = bundle(1)
-    with pytest.raises(ParameterError, match="an interface of this name"):
+    with pytest.raises(ParameterError, match="an interface of this name exists"):
         plan.plan(made, Seen({"site-1": Device("site-1", None)}), {}, None)
     route = MultiRoute(frozenset({("10.98.0.2", "other-1", 1)}))
-    with pytest.raises(ParameterError, match="another bundle has this number"):
+    with pytest.raises(ParameterError, match="another bundle uses this routing table"):
         plan.plan(made, Seen({}, frozenset(), {("ip", 1195, "0.0.0.0/0"): route}), {}, None)
     with pytest.raises(ParameterError, match=r"networks\[1\]: '192.168.2.0/24': the host has a route to it"):
         plan.plan(made, Seen(others=frozenset({"192.168.2.0/24"})), {}, None)

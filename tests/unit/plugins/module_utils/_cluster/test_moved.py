@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.clustered.openvpn.plugins.module_utils._cluster import hashing
-from ansible_collections.clustered.openvpn.plugins.module_utils._cluster.moved import strangers
+from ansible_collections.clustered.openvpn.plugins.module_utils._cluster.moved import misplaced_clients
 from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn.management import Client
 
 
@@ -31,19 +31,19 @@ def client(real_address, cid=1):
         ("[::ffff:198.51.100.7]:40000", "198.51.100.7"),
     ],
 )
-def test_a_client_is_a_stranger_where_its_bucket_is_not_owned(real, address):
+def test_a_client_is_misplaced_where_its_bucket_is_not_owned(real, address):
     bucket = hashing.bucket(address, 256, 7)
     others = set(range(1, 257)) - {bucket}
-    assert strangers([client(real)], {bucket}, 256, 7, ()) == []
-    assert strangers([client(real)], others, 256, 7, ()) == [client(real)]
+    assert misplaced_clients([client(real)], {bucket}, 256, 7, ()) == []
+    assert misplaced_clients([client(real)], others, 256, 7, ()) == [client(real)]
 
 
 def test_ports_count_where_they_are_hashed():
     bucket = hashing.bucket("198.51.100.7", 256, 7, (40000, 443))
-    assert strangers([client("198.51.100.7:40000")], {bucket}, 256, 7, (None, 443)) == []
-    assert strangers([client("198.51.100.7:40001")], {bucket}, 256, 7, (None, 443)) != []
+    assert misplaced_clients([client("198.51.100.7:40000")], {bucket}, 256, 7, (None, 443)) == []
+    assert misplaced_clients([client("198.51.100.7:40001")], {bucket}, 256, 7, (None, 443)) != []
 
 
 @pytest.mark.parametrize("real", ["", "nonsense", "UNDEF", "198.51.100.7", "2001:db8::7", "[2001:db8::7]", "a:b"])
 def test_an_address_that_cannot_be_read_is_left_alone(real):
-    assert strangers([client(real)], (), 256, 7, (None,)) == []
+    assert misplaced_clients([client(real)], (), 256, 7, (None,)) == []

@@ -37,7 +37,7 @@ def made(want):
 
 
 def converge(model, want):
-    """The lines, once they are run; after them there are none left."""
+    """Apply the planned lines and return them; a second plan is empty."""
     lines = plan_table(want, model.listings["", "ip", "t"])
     if lines:
         model.apply([step("nft", lines=lines)])

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.clustered.openvpn.plugins.module_utils._kernel.kernel import Kernel
+from ansible_collections.clustered.openvpn.plugins.module_utils._kernel.changes import Changes
 from ansible_collections.clustered.openvpn.plugins.module_utils._kernel.steps import _COMMANDS, prepared_diff, step
 
 
@@ -73,7 +73,7 @@ def test_a_needed_argument_is_not_left_out():
 
 
 def test_every_step_can_be_done():
-    assert [op for op in [*_COMMANDS, "nft", "iptables", "ip", "tc"] if not hasattr(Kernel, "_" + op)] == []
+    assert [op for op in [*_COMMANDS, "nft", "iptables", "ip", "tc"] if not hasattr(Changes, "_" + op)] == []
 
 
 def test_the_diff_is_one_command_a_line():

@@ -14,9 +14,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn.certificates import (
     CERTIFICATE,
     REVOCATION_LIST,
+    Findings,
     Pem,
-    Verdict,
-    judge,
+    check,
     pem_blocks,
     read_certificate,
     read_revocation_list,
@@ -30,10 +30,10 @@ STRANGE = Authority("strange")  # a CA of the same name but with another key
 IMPOSTOR = Authority()
 
 
-def judged(role: str = "server", **data: bytes | None) -> Verdict:
-    """C(crl_verify=…) is the directive crl-verify. Each one is in a file of its name."""
+def checked(role: str = "server", **data: bytes | None) -> Findings:
+    """The findings about files named after their directives; C(crl_verify) is crl-verify."""
     files = {key.replace("_", "-"): value for key, value in data.items()}
-    return judge({key: Pem(f"/pki/{key}", value) for key, value in files.items()}, role, NOW)
+    return check({key: Pem(f"/pki/{key}", value) for key, value in files.items()}, role, NOW)
 
 
 def good(**changes: bytes | None) -> dict[str, bytes | None]:
@@ -61,14 +61,14 @@ LOCKED = ec.generate_private_key(ec.SECP256R1())
         good(crl_verify=OTHER.revocations() + CA.revocations()),
         good(crl_verify=CA.revocations(since=-9, until=-8) + CA.revocations()),
         good(cert=CERT.replace(b"\n", b"\r\n")),
-        # a chain: in the certificate's file, among the extra ones, with the CA
+        # an intermediate CA: in the file of the certificate, in extra-certs, in ca
         pair((IN_A_CHAIN[0] + BELOW.pem, IN_A_CHAIN[1])),
         pair(BELOW.issue("in a chain"), extra_certs=BELOW.pem),
         pair(BELOW.issue("in a chain"), ca=CA.pem + BELOW.pem),
-        # without a CA a peer is known by its fingerprint; without a key here, a token may have it
+        # without a CA, peers verify fingerprints; without a key file, a token may contain the key
         {"cert": OTHER.issue("alone")[0]},
         {"cert": CERT, "key": KEY},
-        # a passphrase that is there, and one that is not: OpenVPN says so itself
+        # with a passphrase, and without: OpenVPN reports the latter itself
         pair((CA.issue("locked", key=LOCKED)[0], private(LOCKED, b"secret")), askpass=b"secret\n"),
         pair((CA.issue("locked", key=LOCKED)[0], private(LOCKED, b"secret"))),
         pair((CA.issue("locked", key=LOCKED)[0], private(LOCKED, b"secret")), askpass=b"wrong\n"),
@@ -76,11 +76,11 @@ LOCKED = ec.generate_private_key(ec.SECP256R1())
     ],
 )
 def test_good(files: dict[str, bytes | None]) -> None:
-    assert judged(**files) == Verdict()
+    assert checked(**files) == Findings()
 
 
 def test_a_client() -> None:
-    assert judged("client", **pair(CA.issue("c", "client"))) == Verdict()
+    assert checked("client", **pair(CA.issue("c", "client"))) == Findings()
 
 
 @pytest.mark.parametrize(
@@ -90,12 +90,12 @@ def test_a_client() -> None:
         (good(cert=None), "cert: /pki/cert does not exist"),
         (good(key=None), "key: /pki/key does not exist"),
         (good(crl_verify=None), "crl-verify: /pki/crl-verify does not exist"),
-        (good(ca=b""), "ca: /pki/ca holds no certificate"),
-        (good(ca=KEY), "ca: /pki/ca holds no certificate"),
-        (good(cert=b"\0\xff"), "cert: /pki/cert holds no certificate"),
-        (good(cert=CERT[:200] + CERT[-60:]), "cert: /pki/cert holds no certificate"),
-        (good(key=CERT), "key: /pki/key holds no private key"),
-        (good(crl_verify=CA.pem), "crl-verify: /pki/crl-verify holds no revocation list"),
+        (good(ca=b""), "ca: /pki/ca contains no certificate"),
+        (good(ca=KEY), "ca: /pki/ca contains no certificate"),
+        (good(cert=b"\0\xff"), "cert: /pki/cert contains no certificate"),
+        (good(cert=CERT[:200] + CERT[-60:]), "cert: /pki/cert contains no certificate"),
+        (good(key=CERT), "key: /pki/key contains no private key"),
+        (good(crl_verify=CA.pem), "crl-verify: /pki/crl-verify contains no revocation list"),
         (pair(CA.issue("old", since=-9, until=-8)), "cert: /pki/cert expired on "),
         (pair(CA.issue("new", since=2)), "cert: /pki/cert is not valid before "),
         (good(key=OTHER.issue("x")[1]), "key: /pki/key does not belong to the certificate /pki/cert"),
@@ -103,30 +103,31 @@ def test_a_client() -> None:
         (pair(OTHER.issue("x")), "cert: /pki/cert is not signed by the CA in /pki/ca"),
         (pair(IMPOSTOR.issue("x")), "cert: /pki/cert is not signed by the CA in /pki/ca"),
         (pair(BELOW.issue("x")), "cert: /pki/cert is not signed by the CA in /pki/ca"),
-        (pair(CA.issue("x"), crl_verify=OTHER.revocations()), "crl-verify: /pki/crl-verify is not a list of the CA"),
+        (pair(CA.issue("x"), crl_verify=OTHER.revocations()), "crl-verify: /pki/crl-verify was not issued by the CA"),
         (good(crl_verify=CA.revocations(since=-9, until=-8)), "crl-verify: /pki/crl-verify expired on "),
         (good(crl_verify=CA.revocations(since=2)), "crl-verify: /pki/crl-verify is not valid before "),
     ],
 )
 def test_refused_with_the_file_and_the_remedy(files: dict[str, bytes | None], refusal: str) -> None:
-    verdict = judged(**files)
-    (said,) = verdict.refusals
-    assert said.startswith(refusal)
-    assert verdict.remarks == []
-    assert "PRIVATE" not in said
+    findings = checked(**files)
+    (error,) = findings.errors
+    assert error.startswith(refusal)
+    assert findings.warnings == []
+    assert "PRIVATE" not in error
 
 
 def test_a_ca_that_has_expired() -> None:
     old = Authority(since=-9, until=-1)
     cert, key = old.issue("x")
-    assert judged(ca=old.pem, cert=cert, key=key).refusals[0].startswith("ca: /pki/ca has expired")
+    (error,) = checked(ca=old.pem, cert=cert, key=key).errors
+    assert error.startswith("ca: /pki/ca, or an intermediate CA of /pki/cert, has expired")
 
 
 def test_a_certificate_for_the_other_side_is_remarked() -> None:
-    verdict = judged(**pair(CA.issue("x", "client")))
-    assert verdict.refusals == []
-    assert verdict.remarks[0].startswith("cert: /pki/cert is one for a client")
-    assert judged(**pair(OTHER.issue("x", "client"))).refusals[0].startswith("cert: /pki/cert is not signed")
+    findings = checked(**pair(CA.issue("x", "client")))
+    assert findings.errors == []
+    assert findings.warnings[0].startswith("cert: /pki/cert is a client certificate")
+    assert checked(**pair(OTHER.issue("x", "client"))).errors[0].startswith("cert: /pki/cert is not signed")
 
 
 def test_dates() -> None:

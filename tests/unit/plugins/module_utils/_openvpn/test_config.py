@@ -9,7 +9,7 @@ import pytest
 from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn.config import Config, parse, read_config, split
 
 SERVER = """
-config shared.conf   # what all have
+config shared.conf   # for all instances
 dev tun-a
 server 10.8.0.0 255.255.255.0
 port 443

@@ -16,14 +16,12 @@ from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn.command
 )
 from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn.config import Config
 from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn.instance import (
-    Desired,
     Instance,
-    Observed,
     from_dict,
     instances_from,
-    plan,
     to_dict,
 )
+from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn.plan import Desired, Observed, plan
 from ansible_collections.clustered.openvpn.plugins.module_utils._params import ParameterError
 
 ONE = Instance("vpn1-udp", "server", "vpn1", "/etc/openvpn/server/vpn1-udp.conf", management="/run/m1")

@@ -122,7 +122,7 @@ def test_load_stats() -> None:
 
 @pytest.fixture
 def answering(tmp_path: Path) -> t.Iterator[t.Callable[[str], str]]:
-    """A socket that greets with what it is given, and then says nothing more; "" is silence."""
+    """A function that serves a socket which sends a given text; with "" it sends nothing."""
     path = str(tmp_path / "socket")
     server = socket.socket(socket.AF_UNIX)
     server.bind(path)

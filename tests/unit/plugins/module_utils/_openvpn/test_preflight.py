@@ -9,14 +9,13 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn.config import Config, Endpoint, read_config
-from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn.instance import Instance, dropping
+from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn.instance import Instance
+from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn.plan import describe_drops
+from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn.ports import Listener, conflicts, parse_ss
 from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn.preflight import (
-    Holder,
     changed_since,
     key_files,
     missing_programs,
-    parse_ss,
-    shared,
 )
 
 
@@ -28,9 +27,9 @@ def config(text: str) -> Config:
 
 def test_missing_programs() -> None:
     assert missing_programs(lambda name: True) == []
-    (said,) = missing_programs(lambda name: name != "ip")
-    assert "'ip' is missing" in said
-    assert "iproute2" in said
+    (error,) = missing_programs(lambda name: name != "ip")
+    assert "'ip' is missing" in error
+    assert "iproute2" in error
 
 
 @pytest.mark.parametrize(
@@ -98,23 +97,23 @@ def test_what_ss_says() -> None:
         "nl UNCONN 0 0 rtnl:kernel *\nnonsense\n\n"
     )
     assert parse_ss(output) == [
-        Holder(Endpoint("udp", 1194, "192.0.2.2"), 7, "openvpn"),
-        Holder(Endpoint("udp", 53, family=4), 8, 'a \\"b'),
-        Holder(Endpoint("udp", 53, family=4), 9, "c"),
-        Holder(Endpoint("tcp", 443, family=6)),
-        Holder(Endpoint("tcp", 22, family=6, v6only=True)),
-        Holder(Endpoint("tcp", 80, "2001:db8::1")),
-        Holder(Endpoint("udp", 546, "fe80::1")),
+        Listener(Endpoint("udp", 1194, "192.0.2.2"), 7, "openvpn"),
+        Listener(Endpoint("udp", 53, family=4), 8, 'a \\"b'),
+        Listener(Endpoint("udp", 53, family=4), 9, "c"),
+        Listener(Endpoint("tcp", 443, family=6)),
+        Listener(Endpoint("tcp", 22, family=6, v6only=True)),
+        Listener(Endpoint("tcp", 80, "2001:db8::1")),
+        Listener(Endpoint("udp", 546, "fe80::1")),
     ]
 
 
 def test_two_instances_share_a_port_in_one_namespace_only() -> None:
     a, b, c = (Instance(name, netns=netns) for name, netns in (("a", "vpn1"), ("b", "vpn2"), ("c", "vpn1")))
-    assert shared([(a, ONE), (b, ONE), (c, TWO)]) == []
-    (said,) = shared([(a, ONE), (b, ONE), (c, ANY)])
-    assert said.startswith("c: ")
-    assert "udp port 1 is the port of a too" in said
-    assert "vpn1" in said
+    assert conflicts([(a, ONE), (b, ONE), (c, TWO)]) == []
+    (error,) = conflicts([(a, ONE), (b, ONE), (c, ANY)])
+    assert error.startswith("c: ")
+    assert "udp port 1 is already the port of a in" in error
+    assert "vpn1" in error
 
 
 def test_the_files_that_are_judged_and_where_they_come_from(tmp_path: Path) -> None:
@@ -143,7 +142,7 @@ def test_what_changed_and_is_read_at_every_connect(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "words"), [(0, "no client"), (1, "1 client"), (2, "2 clients"), (None, "its clients, whose")]
+    ("number", "words"), [(0, "no client"), (1, "1 client"), (2, "2 clients"), (None, "its clients (number unknown)")]
 )
 def test_how_many_clients(number: int | None, words: str) -> None:
-    assert dropping(number).startswith(f"drops {words}")
+    assert describe_drops(number).startswith(f"drops {words}")

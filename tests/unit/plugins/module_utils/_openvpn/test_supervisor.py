@@ -28,9 +28,9 @@ from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn.supervi
     quote,
 )
 from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn.trial import (
+    has_passed,
     missing_scripts,
     trial_command,
-    verdict,
 )
 
 ONE = Instance("vpn1-udp", "server", "vpn1", "/etc/openvpn/server/vpn1-udp.conf", (0, 2), management="/run/m1")
@@ -122,8 +122,8 @@ def test_hidden() -> None:
         ([], False),
     ],
 )
-def test_is_ours(words: list[str], ours: bool) -> None:
-    assert processes.is_ours(words, ONE) is ours
+def test_runs_instance(words: list[str], ours: bool) -> None:
+    assert processes.runs_instance(words, ONE) is ours
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_a_trial_overrides_everything_that_a_running_instance_owns() -> None:
 def test_scripts_that_are_missing() -> None:
     given = config(("up", "/bin/true x"), ("down", "hooks/down 'y z'"))
     assert missing_scripts(given, lambda path: path == "/bin/true") == [
-        "down: /etc/openvpn/server/hooks/down is not executable"
+        "down: /etc/openvpn/server/hooks/down is not executable; run chmod +x, or use another script"
     ]
 
 
@@ -211,6 +211,6 @@ def test_scripts_that_are_missing() -> None:
         ("Cannot load certificate file client.crt", False, False),
     ],
 )
-def test_verdict(line: str, server: bool, client: bool) -> None:
-    assert verdict([line], serves_many=True) is server
-    assert verdict([line], serves_many=False) is client
+def test_has_passed(line: str, server: bool, client: bool) -> None:
+    assert has_passed([line], serves_many=True) is server
+    assert has_passed([line], serves_many=False) is client

@@ -79,7 +79,7 @@ def test_a_run_on_an_installed_host_changes_the_format_alone():
 ROUTED_WANTED = layouts.wanted(
     size=2, pin=True, total_nodes=16, ipv6_address="2001:db8::10", instances=[layouts.UDP_IPV6, layouts.TCP]
 )
-BUNDLE_WANTED = {**bundles.WANTED, "ends": bundles.ENDS_IPV6, "end": 1, "rate": 40}
+BUNDLE_WANTED = {**bundles.SETTINGS, "ends": bundles.ENDS_IPV6, "end": 1, "rate": 40}
 
 
 @pytest.mark.parametrize("name", INSTALLED)

@@ -75,7 +75,7 @@ def namespaces(draw):
 
 
 def converge(model, planner, wanted, present=True):
-    """The steps, once they are taken; after them there are none left."""
+    """Carry out the planned steps and return them; a second plan is empty."""
     steps = planner(wanted, present, model.views)
     model.apply(steps)
     assert [s.text for s in planner(wanted, present, model.views)] == []
@@ -83,7 +83,7 @@ def converge(model, planner, wanted, present=True):
 
 
 def as_wanted(want, view):
-    """Whether an interface is as it should be, judged without the planner."""
+    """Whether an interface has the desired state, without use of the planner."""
     link = view.links[want.name]
     return (
         want.mac in (None, link.mac)
@@ -334,7 +334,7 @@ def test_missing_namespaces_and_ports_are_named():
     assert _interfaces.missing([VETH.end, VETH.peer], Model("a").views) == []
     assert _bridges.missing([BRIDGE], bridge_model().views) == []
     shared = _bridges.missing([replace(BRIDGE, exclusive=False)], bridge_model().views)
-    assert shared == ["bridges.name: 'br0': no such bridge, and exclusive=false makes none"]
+    assert shared == ["bridges.name: 'br0': no such bridge, and exclusive=false creates none"]
 
 
 def test_a_bridge_that_is_somebody_elses_keeps_what_is_not_named():

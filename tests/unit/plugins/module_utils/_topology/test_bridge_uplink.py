@@ -7,8 +7,8 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.clustered.openvpn.plugins.module_utils._params import ParameterError
-from ansible_collections.clustered.openvpn.plugins.module_utils._topology import nic
-from ansible_collections.clustered.openvpn.plugins.module_utils._topology.nic import Place
+from ansible_collections.clustered.openvpn.plugins.module_utils._topology import bridge_uplink
+from ansible_collections.clustered.openvpn.plugins.module_utils._topology.bridge_uplink import InterfaceState
 
 FOREVER = {"valid_life_time": 4294967295}
 ADDRESSES = [
@@ -25,12 +25,14 @@ ROUTES = [
 ]
 
 
-def place(name="nic0", ports=(), **link):
-    return Place(name, {"address": "02:00:00:00:00:01", "mtu": 9000, "addr_info": ADDRESSES, **link}, ROUTES, ports)
+def state(name="nic0", ports=(), **link):
+    return InterfaceState(
+        name, {"address": "02:00:00:00:00:01", "mtu": 9000, "addr_info": ADDRESSES, **link}, ROUTES, ports
+    )
 
 
 def test_a_nic_is_taken_with_all_that_is_on_it_and_the_way_back_is_known():
-    move = nic.plan_take(place(), None, "nic0", "br0")
+    move = bridge_uplink.plan_attach(state(), None, "nic0", "br0")
     assert move.lines == (
         "link add name br0 address 02:00:00:00:00:01 mtu 9000 type bridge mcast_snooping 0",
         "link set dev br0 up",
@@ -48,41 +50,50 @@ def test_a_nic_is_taken_with_all_that_is_on_it_and_the_way_back_is_known():
         "route append 0.0.0.0/0 via 192.0.2.1 dev br0 metric 50 proto static onlink",
         "route add ::/0 via fe80::1 dev br0 metric 1024 pref medium",
     )
-    assert move.back[:2] == ("link set dev nic0 nomaster", "link del dev br0")
-    assert [*move.back[2:]] == [line.replace("br0", "nic0") for line in move.lines[9:]]
+    assert move.rollback[:2] == ("link set dev nic0 nomaster", "link del dev br0")
+    assert [*move.rollback[2:]] == [line.replace("br0", "nic0") for line in move.lines[9:]]
     assert move.commands == [f"ip {line}" for line in move.lines]
     assert (move.source.name, move.target) == ("nic0", "br0")
 
 
 def test_what_is_on_the_bridge_is_given_back():
-    move = nic.plan_give_back(place("nic0", master="br0"), place("br0", ("nic0",)), "nic0", "br0")
+    move = bridge_uplink.plan_detach(state("nic0", master="br0"), state("br0", ("nic0",)), "nic0", "br0")
     assert move.lines[6:8] == ("link set dev nic0 nomaster", "addr add 192.0.2.2/24 dev nic0 scope global label nic0")
-    assert "link set dev nic0 master br0" in move.back
-    assert move.back[-1] == "route add ::/0 via fe80::1 dev br0 metric 1024 pref medium"
+    assert "link set dev nic0 master br0" in move.rollback
+    assert move.rollback[-1] == "route add ::/0 via fe80::1 dev br0 metric 1024 pref medium"
     assert move.commands[-1] == "ip link del dev br0"
     assert (move.source.name, move.target) == ("br0", "nic0")
 
 
 def test_nothing_is_to_do_where_it_is_done():
-    assert nic.plan_take(place(master="br0"), place("br0"), "nic0", "br0") is None
-    assert nic.plan_give_back(place(), None, "nic0", "br0") is None
+    assert bridge_uplink.plan_attach(state(master="br0"), state("br0"), "nic0", "br0") is None
+    assert bridge_uplink.plan_detach(state(), None, "nic0", "br0") is None
 
 
 def test_the_gateway_is_that_of_the_default_route():
-    assert place().gateway() == "192.0.2.1"
-    assert Place("nic0", {"addr_info": []}, ROUTES[3:]).gateway() == "fe80::1"
-    assert Place("nic0", {"addr_info": []}, ROUTES[:1]).gateway() is None
+    assert state().gateway() == "192.0.2.1"
+    assert InterfaceState("nic0", {"addr_info": []}, ROUTES[3:]).gateway() == "fe80::1"
+    assert InterfaceState("nic0", {"addr_info": []}, ROUTES[:1]).gateway() is None
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: nic.plan_take(None, None, "nic9", "br0"), "interface: 'nic9': no such interface"),
-        (lambda: nic.plan_take(place(master="b"), None, "nic0", "br0"), "interface: 'nic0': is a port of b already"),
-        (lambda: nic.plan_take(place(), place("br0"), "nic0", "br0"), "bridge: 'br0': is there already, and nic0 is"),
-        (lambda: nic.plan_give_back(place(), place("br0"), "nic0", "br0"), "interface: 'nic0': is no port of br0"),
+        (lambda: bridge_uplink.plan_attach(None, None, "nic9", "br0"), "interface: 'nic9': no such interface"),
         (
-            lambda: nic.plan_give_back(place(master="br0"), place("br0", ("nic0", "v0")), "nic0", "br0"),
+            lambda: bridge_uplink.plan_attach(state(master="b"), None, "nic0", "br0"),
+            "interface: 'nic0': is a port of b already",
+        ),
+        (
+            lambda: bridge_uplink.plan_attach(state(), state("br0"), "nic0", "br0"),
+            "bridge: 'br0': exists already, and nic0 is",
+        ),
+        (
+            lambda: bridge_uplink.plan_detach(state(), state("br0"), "nic0", "br0"),
+            "interface: 'nic0': is not a port of br0",
+        ),
+        (
+            lambda: bridge_uplink.plan_detach(state(master="br0"), state("br0", ("nic0", "v0")), "nic0", "br0"),
             "bridge: 'br0': has other ports, v0",
         ),
     ],
