@@ -32,7 +32,7 @@ class ShapeError(ValueError):
 
 def omitted(default: T) -> T:
     """A field that is written only if its value differs from this one."""
-    return dataclasses.field(default=default, metadata={"omitted": True})
+    return dataclasses.field(default=default, metadata={"omitted": True})  # pylint: disable=invalid-field-call
 
 
 def decode(content: bytes) -> t.Any:
