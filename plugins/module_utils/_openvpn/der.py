@@ -53,6 +53,7 @@ class Signed:
     since: datetime.datetime
     until: datetime.datetime | None
     serial: int = 0
+    issuer_text: str = ""
     subject_text: str = ""
     common_name: str = ""
     public_key: bytes = b""
@@ -198,6 +199,7 @@ def read_certificate(der: bytes) -> Signed:
             _time(*since),
             _time(*until),
             serial=int.from_bytes(parts[0][1], "big"),
+            issuer_text=_name_text(parts[2][1]),
             subject_text=_name_text(parts[4][1]),
             common_name=_common_name(parts[4][1]),
             public_key=parts[5][1],
@@ -230,6 +232,7 @@ def read_revocation_list(der: bytes) -> Signed:
         for _sequence, entry in _elements(entries):
             (_integer, serial), when = _elements(entry)[:2]
             revoked[int.from_bytes(serial, "big")] = _time(*when)
-        return Signed(canonical_name(parts[1][1]), (), _time(*parts[2]), until, revoked=revoked)
+        issuer = _name_text(parts[1][1])
+        return Signed(canonical_name(parts[1][1]), (), _time(*parts[2]), until, issuer_text=issuer, revoked=revoked)
     except IndexError as exc:
         raise ValueError("not a revocation list") from exc
