@@ -18,7 +18,7 @@ class Host:
 
     number: v.Number
     weight: int
-    address: str
+    address: v.MaybeIPv4
 
 
 @dataclass(frozen=True)
