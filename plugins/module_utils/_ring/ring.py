@@ -15,7 +15,7 @@ import ipaddress
 import typing as t
 
 from .. import _params as p
-from .._cluster import cluster, hashing, health_check
+from .._cluster import cluster, failover_settings, hashing
 from .._cluster.engines import registry
 from . import reported, vrrp
 from . import slots as _slots
@@ -179,7 +179,7 @@ def _members(mine: t.Mapping[str, t.Any], number: int) -> list[Data]:
 
 def _check_failover(settings: Settings) -> None:
     for host, mine in settings.items():
-        health_check.check(mine["check"])
+        failover_settings.check(mine["check"])
         if not mine["vrrp_address"]:
             raise p.ParameterError(
                 "vrrp_interface",
