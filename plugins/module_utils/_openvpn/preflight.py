@@ -52,7 +52,7 @@ def missing_prerequisites(instances: t.Iterable[ManagedInstance]) -> list[str]:
         if not namespaces.exists(i.netns):
             found.append(
                 f"{i.name}: netns: the network namespace {i.netns!r} does not exist; "
-                "create it with the module clustered.openvpn.netns"
+                "create it first with clustered.openvpn.netns"
             )
         if managed.config is None:
             found.append(f"{i.name}: config: {i.config!r} does not exist or is not a file; write it first")
