@@ -69,7 +69,7 @@ class Controller:
         output = done.stdout + done.stderr
         recap = re.findall(r"^(h\d) .*changed=(\d+) .*failed=(\d+)", output, re.M)
         assert len(recap) == len(HOSTS), output[-4000:]
-        return Run(output, {h: int(changed) for h, changed, _ in recap}, {h: int(failed) for h, _, failed in recap})
+        return Run(output, {one[0]: int(one[1]) for one in recap}, {one[0]: int(one[2]) for one in recap})
 
     def node(self, host: str) -> Path:
         """The directory of a host's certificates."""

@@ -119,7 +119,7 @@ def test_a_ring_of_anything_is_refused_or_has_addresses_alone(junk: dict[str, t.
     except ParameterError:
         return
     assert all(ADDRESS.match(host["address"]) for host in made["hosts"].values())
-    assert all(type(host["number"]) is int and type(host["weight"]) is int for host in made["hosts"].values())
+    assert all(isinstance(host["number"], int) and isinstance(host["weight"], int) for host in made["hosts"].values())
 
 
 @given(
