@@ -12,8 +12,9 @@ from ansible.errors import AnsibleFilterError
 
 from ..module_utils._cluster import buckets as _buckets
 from ..module_utils._cluster import cluster, hashing, layout, request
-from ..module_utils._ring import audit, ring
+from ..module_utils._ring import audit, away, ring
 from ..module_utils._state import files
+from ..module_utils._state.cluster import ClusterState
 
 
 def bucket(
@@ -65,6 +66,19 @@ def _cluster_layout(wanted: t.Mapping[str, t.Any], previous: t.Mapping[str, t.An
     return files.document(layout.layout(request.request_from(wanted), before, others))
 
 
+def failed_over(wanted: t.Mapping[str, t.Any], found: str = "") -> dict[str, t.Any]:
+    """A layout with the buckets of failed members at their present owners. C(found): the file of the claims process."""
+    return _called(_failed_over, wanted, found)
+
+
+def _failed_over(wanted: t.Mapping[str, t.Any], found: str) -> dict[str, t.Any]:
+    content = away.parse(found)
+    if not content:
+        return dict(wanted)
+    state = files.state_of(wanted)
+    return files.document(away.failed_over(state, content) if isinstance(state, ClusterState) else state)
+
+
 def cluster_ring(
     wanted: t.Mapping[str, t.Mapping[str, t.Any]], previous: t.Iterable[t.Mapping[str, t.Any]] = ()
 ) -> dict[str, t.Any]:
@@ -105,4 +119,5 @@ class FilterModule:
             "clustermac": clustermac,
             "cluster_layout": cluster_layout,
             "cluster_ring": cluster_ring,
+            "failed_over": failed_over,
         }

@@ -8,16 +8,31 @@ from __future__ import annotations
 
 import base64
 import typing as t
+from dataclasses import replace
 
 from ansible.errors import AnsibleFilterError
 
+from ..module_utils._bundle import host_links as _bundle_links
+from ..module_utils._cluster import host_links as _cluster_links
 from ..module_utils._state import files
+from ..module_utils._state.cluster import ClusterState, Retired
 
 
 def desired_states(results: t.Iterable[t.Mapping[str, t.Any]]) -> dict[str, dict[str, t.Any]]:
     """Results of the module slurp -> name of each cluster and bundle -> its desired state."""
     states = [_loaded(files.load, result) for result in results]
     return {state.name: files.document(state) for state in states}
+
+
+def host_links(state: t.Mapping[str, t.Any], finished: bool = False) -> list[str]:
+    """A layout -> names of the links that it makes in the host's own namespace. C(finished): without retired ones."""
+    try:
+        checked = files.state_of(state)
+    except ValueError as exc:
+        raise AnsibleFilterError(str(exc)) from None  # Ansible would print each cause again
+    if isinstance(checked, ClusterState):
+        return _cluster_links.host_links(replace(checked, retired=Retired()) if finished else checked)
+    return _bundle_links.host_links(replace(checked, retired=()) if finished else checked)
 
 
 def stored_ring(result: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
@@ -48,4 +63,9 @@ class FilterModule:
 
     def filters(self) -> dict[str, t.Callable[..., t.Any]]:
         """Name -> function."""
-        return {"desired_states": desired_states, "state_text": state_text, "stored_ring": stored_ring}
+        return {
+            "desired_states": desired_states,
+            "host_links": host_links,
+            "state_text": state_text,
+            "stored_ring": stored_ring,
+        }

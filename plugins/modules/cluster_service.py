@@ -17,6 +17,8 @@ description:
   - C(systemctl reload) repairs differences from the desired state, C(systemctl stop) removes the cluster from the
     kernel, and C(systemctl start) applies it again. C(clustered-openvpn check NAME) prints the steps that a repair
     would take.
+  - The unit C(clustered-openvpn-keeper@NAME) starts with it. It repairs such differences by itself within two seconds,
+    and writes each command to the journal. Mask it to switch it off.
   - The units of instances are bound to this unit. They start after it, stop with it, and start with it again.
 options:
   name:
@@ -39,6 +41,14 @@ options:
       - Each of the two units is reloaded when its files are newer than its last reload.
     type: bool
     default: false
+  keepalived:
+    description:
+      - Whether the host shares the address with others, so that keepalived runs with O(failover=true).
+      - With V(false), the members of this host replace each other, and C(clustered-openvpn-claims@NAME) alone assigns
+        the buckets.
+    type: bool
+    default: true
+    version_added: 0.1.0
   state:
     description:
       - V(present) installs, enables and starts the unit.
@@ -90,14 +100,17 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils import _params as p
 from ..module_utils._boot import install, units
 from ..module_utils._cluster import cluster
-from ..module_utils._kernel.steps import prepared_diff
+from ..module_utils._kernel.command import CommandError
+from ..module_utils._kernel.kernel import Kernel
+from ..module_utils._kernel.steps import KernelError, prepared_diff
 from ..module_utils._openvpn import supervisor
-from ..module_utils._ring import paths
+from ..module_utils._ring import paths, vrrp_filter
 
 ARGUMENT_SPEC = {
     "name": {"type": "str", "required": True},
     "units": {"type": "list", "elements": "str", "default": []},
     "failover": {"type": "bool", "default": False},
+    "keepalived": {"type": "bool", "default": True},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
 }
 
@@ -117,6 +130,7 @@ class ClusterUnits:
     def __init__(self, name: str, check_mode: bool) -> None:
         self._name = name
         self._check_mode = check_mode
+        self._kernel = Kernel()
         self.unit = f"{units.CLUSTER}@{name}"
         self.commands: list = []
         self.diff: list = []
@@ -152,7 +166,7 @@ class ClusterUnits:
         if not self._check_mode:
             supervisor.run(["systemctl", *words], 300)
 
-    def present(self, instances: list, failover: bool) -> None:
+    def present(self, instances: list, failover: bool, keepalived: bool) -> None:
         """Install and start. The cluster's unit is first: an instance bound to an inactive unit would be stopped."""
         updated = self.files(install.shared(), install.installed_shared())
         state = self.properties()
@@ -161,9 +175,32 @@ class ClusterUnits:
         if state.get("ActiveState") != "active" or state.get("UnitFileState") != "enabled":
             self.systemctl("enable", "--now", self.unit)
         self.files(install.bonds(self._name, instances, failover), install.installed_bonds(self._name))
-        self.failover(failover, updated)
+        if state.get("ActiveState") == "active" and self.filter(vrrp_filter.filter_from(self._name, keepalived), True):
+            self.systemctl("reload", self.unit)  # before keepalived starts, or reads its configuration again
+        self.failover(failover, keepalived, updated)
+        self.keeper(updated)
 
-    def failover(self, wanted: bool, updated: bool) -> None:
+    def filter(self, wanted: vrrp_filter.VrrpFilter, present: bool) -> list:
+        """The steps that create, correct or remove the VRRP filter."""
+        try:
+            return vrrp_filter.vrrp_filter(self._kernel, wanted, present).steps
+        except CommandError as exc:
+            if exc.missing and (self._check_mode or not present):  # nft is not installed yet, or no more
+                return []
+            raise
+
+    def keeper(self, updated: bool) -> None:
+        """Start the keeper; or reload it, so that it reads the new state. It pauses while that on disk is newer."""
+        unit = f"{paths.KEEPER}@{self._name}"
+        state = self.properties(unit)
+        if state.get("UnitFileState") == "masked":
+            return
+        if state.get("ActiveState") != "active":
+            self.systemctl("start", unit)
+        elif updated or install.keeper_inputs(self._name).changed():
+            self.systemctl("reload", unit)
+
+    def failover(self, wanted: bool, keepalived: bool, updated: bool) -> None:
         """Start, reload or stop the claims unit and keepalived. updated: whether the program was updated."""
         claims, election = f"{paths.CLAIMS}@{self._name}", f"{paths.VRRP}@{self._name}"
         active = [self.properties(unit).get("ActiveState") == "active" for unit in (claims, election)]
@@ -171,10 +208,13 @@ class ClusterUnits:
             self.systemctl("stop", claims)  # and keepalived, which is bound to it
         if wanted and active[0] and (updated or install.claims_inputs(self._name).changed()):
             self.systemctl("reload", claims)
-        if wanted and active[1] and install.vrrp_inputs(self._name).changed():
+        if wanted and keepalived and active[1] and install.vrrp_inputs(self._name).changed():
             self.systemctl("reload", election)
-        if wanted and not all(active):
-            self.systemctl("start", claims, election)
+        if wanted and active[1] and not keepalived:
+            self.systemctl("stop", election)
+        needed = {claims: active[0], election: active[1] or not keepalived}
+        if wanted and not all(needed.values()):
+            self.systemctl("start", *([claims, election] if keepalived else [claims]))
 
     def absent(self, others: bool) -> None:
         """Stop and uninstall. others: whether the host has other clusters, which need the program."""
@@ -182,6 +222,10 @@ class ClusterUnits:
         if state.get("ActiveState") not in ("inactive", None) or state.get("UnitFileState") == "enabled":
             self.systemctl("disable", "--now", self.unit)
         self.files({}, install.installed_bonds(self._name))
+        if steps := self.filter(vrrp_filter.filter_from(self._name, False), False):  # the unit was not active
+            self.commands += [step.text for step in steps]
+            if not self._check_mode:
+                self._kernel.apply(steps)
         if not others:
             self.files({}, install.installed_shared())
 
@@ -203,10 +247,10 @@ def main() -> None:
         instances = [unit_name(unit) for unit in module.params["units"]]
         p.unique("units", instances)
         if module.params["state"] == "present":
-            service.present(instances, module.params["failover"])
+            service.present(instances, module.params["failover"], module.params["keepalived"])
         else:
             service.absent(others(module.params["name"]))
-    except (p.ParameterError, OSError) as exc:
+    except (p.ParameterError, KernelError, OSError) as exc:
         module.fail_json(msg=str(exc))
     module.exit_json(
         changed=bool(service.commands),

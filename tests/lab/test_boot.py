@@ -27,6 +27,7 @@ from .cluster import ADDRESS, INSIDE, Cluster, say, wait_until
 MEMBERS = [f"vpn{i + 1}" for i in range(4)]
 CLIENTS = 8
 UNIT = "clustered-openvpn@vpn"
+KEEPER = "clustered-openvpn-keeper@vpn"
 
 
 @pytest.fixture(scope="module")
@@ -147,22 +148,57 @@ def test_stop_takes_the_cluster_down_and_start_brings_it_back(cluster: Cluster) 
 
 def test_a_namespace_made_again_is_repaired_by_reload(cluster: Cluster) -> None:
     before = cluster.state()
-    cluster.run("ip netns del vpn2; ip netns add vpn2")
+    cluster.run(f"systemctl stop {KEEPER}; ip netns del vpn2; ip netns add vpn2")
     assert "ip link add" in cluster.run("clustered-openvpn check vpn", check=False)
     cluster.run(f"systemctl reload {UNIT}")
     for server in cluster.layout()["servers"]:
         wait_until(lambda s=server: is_at_home(cluster, s), 10, f"{server['name']} to be in its namespace")
         wait_until(lambda s=server: cluster.is_ready(s["name"]), 10, f"{server['name']} to be ready")
     assert cluster.run("clustered-openvpn check vpn") == "No changes needed."
+    cluster.run(f"systemctl start {KEEPER}")
     cluster.wait_until_served_as_predicted(20)
     assert not differences_at_last(lambda: before, cluster.state)
     assert refused_to_start(cluster) == []
+
+
+LOSSES = {
+    "NIC down and up": "ip link set eth0 down; ip link set eth0 up",
+    "address removed and added": "ip addr del 203.0.113.1/24 dev eth0; ip addr add 203.0.113.1/24 dev eth0",
+    "nftables restarted": "systemctl restart nftables",
+    "forwarding on and off": "sysctl -qw net.ipv4.ip_forward=1 net.ipv4.ip_forward=0",
+    "bridge deleted": "ip link del br-vpn",
+    "port deleted": "ip link del ve-vpn1",
+    "namespace deleted": "ip netns del vpn2",
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_the_keeper_repairs_each_loss(cluster: Cluster, loss: str, capsys: pytest.CaptureFixture[str]) -> None:
+    before = cluster.state()
+    (pid,) = set(cluster.run(f"systemctl show --value --property MainPID {KEEPER}").split())
+    since = cluster.run("date +%s.%N")
+    cluster.run(LOSSES[loss])
+    said = f"journalctl --no-pager -o short-unix -u {KEEPER} --since @{since}"
+    wait_until(lambda: "repaired within" in cluster.run(said), 10, "the keeper's message")
+    (*_others, last) = [line for line in cluster.run(said).splitlines() if "repaired within" in line]
+    took = float(last.split()[0]) - float(since)
+    say(capsys, f"{loss}: repaired {took:.1f} s after the command was sent")
+    for server in cluster.layout()["servers"]:
+        wait_until(lambda s=server: is_at_home(cluster, s), 10, f"{server['name']} to be in its namespace")
+        wait_until(lambda s=server: cluster.is_ready(s["name"]), 10, f"{server['name']} to be ready")
+    assert cluster.run("clustered-openvpn check vpn") == "No changes needed."
+    cluster.run("systemctl stop nftables")
+    cluster.wait_until_served_as_predicted(20)
+    assert not differences_at_last(lambda: before, cluster.state)
+    assert cluster.run(f"systemctl show --value --property MainPID {KEEPER}") == pid
+    assert took < 2.5, cluster.run(said)  # with ssh
 
 
 def test_rules_that_nftables_flushed_are_repaired(cluster: Cluster) -> None:
     """nftables.service flushes all rules. Its reload reloads the cluster's unit, too; its restart does not."""
     before = cluster.state()
     try:
+        cluster.run(f"systemctl stop {KEEPER}")
         cluster.run(f"systemctl restart nftables && ! clustered-openvpn check vpn && systemctl reload {UNIT}")
         beside = cluster.state()
         assert all(": + " in line and "clustered" not in line for line in differences(before, beside)), "its own rules"
@@ -170,7 +206,7 @@ def test_rules_that_nftables_flushed_are_repaired(cluster: Cluster) -> None:
         assert not differences_at_last(lambda: beside, cluster.state)
         assert all_ping(cluster)
     finally:
-        cluster.run(f"systemctl stop nftables; systemctl reload {UNIT}")
+        cluster.run(f"systemctl stop nftables; systemctl reload {UNIT}; systemctl start {KEEPER}")
     assert not differences_at_last(lambda: before, cluster.state)
 
 

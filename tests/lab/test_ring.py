@@ -146,6 +146,10 @@ def hang(ring: Ring, host: str) -> None:
     ring.run_on(host, "kill -STOP $(systemctl show --property MainPID --value openvpn-server@vpn-udp)")
 
 
+def freeze_claims(ring: Ring, host: str) -> None:
+    ring.run_on(host, "kill -STOP $(systemctl show --property MainPID --value clustered-openvpn-claims@vpn)")
+
+
 def nothing(ring: Ring, host: str) -> None:
     del ring, host
 
@@ -164,7 +168,10 @@ def let_go(ring: Ring, host: str) -> None:
     ring.run_on(host, "kill -CONT $(systemctl show --property MainPID --value openvpn-server@vpn-udp)")
 
 
-FAULTS = [(kill_keepalived, nothing), (kill_group, nothing), (hang, let_go), (cut, mend), (power_off, power_on)]
+FAULTS = [
+    *((kill_keepalived, nothing), (kill_group, nothing), (freeze_claims, nothing), (hang, let_go)),
+    *((cut, mend), (power_off, power_on)),
+]
 
 
 @pytest.mark.parametrize(("fault", "cure"), FAULTS, ids=lambda function: function.__name__)

@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 EARLIER = os.environ.get("UPGRADE_FROM", "de9d873")
 # The tasks that may change something: those that install the boot program (and restart the watch, which is part of it),
 # and those that save the desired state.
-EXPECTED = re.compile(r"program|boot|desired state|[Ww]atch|hosts of the (ring|cluster)|ring", re.I)
+EXPECTED = re.compile(r"program|boot|desired state|[Ww]atch|hosts of the (ring|cluster)|ring|network managers", re.I)
 
 pytestmark = pytest.mark.soak
 

@@ -41,6 +41,11 @@ def test_directories(host: Host, path: str, group: str, mode: int) -> None:
     assert (directory.user, directory.group, directory.mode) == ("root", group, mode)
 
 
+def test_networkd_keeps_routes_and_rules_of_others(host: Host) -> None:
+    settings = host.check_output("systemd-analyze cat-config systemd/networkd.conf")
+    assert "\nManageForeignRoutes=no\nManageForeignRoutingPolicyRules=no" in settings
+
+
 def test_the_kernel_was_tried_and_nothing_stayed(host: Host) -> None:
     assert host.check_output("nft list ruleset") == ""
 

@@ -60,7 +60,7 @@ def shared() -> Files:
 def bonds(name: str, units: t.Iterable[str], failover: bool = False) -> Files:
     """Drop-ins and links that bind instances to their cluster: they start after it, with it, and stop with it.
 
-    failover: whether the claims unit starts with the cluster, too.
+    The keeper starts with it. failover: whether the claims unit does, too.
     """
     unit = _units.cluster_unit(name)
     text = f"{MANAGED}\n[Unit]\nBindsTo={unit}\nAfter={unit}\n"
@@ -70,9 +70,9 @@ def bonds(name: str, units: t.Iterable[str], failover: bool = False) -> Files:
         template = instance.partition("@")[0]
         target = _units.template_path(WATCH) if template == WATCH else f"{DISTRIBUTED}/{template}@.service"
         files[f"{UNITS}/{unit}.wants/{instance}.service"] = InstalledFile(target=target)
-    if failover:
-        target = _units.template_path(paths.CLAIMS)
-        files[f"{UNITS}/{unit}.wants/{paths.claims_unit(name)}"] = InstalledFile(target=target)
+    wanted = {paths.keeper_unit(name): paths.KEEPER, **({paths.claims_unit(name): paths.CLAIMS} if failover else {})}
+    for one, template in wanted.items():
+        files[f"{UNITS}/{unit}.wants/{one}"] = InstalledFile(target=_units.template_path(template))
     return files
 
 
@@ -110,9 +110,14 @@ def claims_inputs(name: str) -> Inputs:
     return Inputs(paths.claims_loaded(name), (paths.desired_state(name), *program))
 
 
+def keeper_inputs(name: str) -> Inputs:
+    """The files that a cluster's keeper reads: as the claims process."""
+    return Inputs(paths.keeper_loaded(name), claims_inputs(name).files)
+
+
 def vrrp_inputs(name: str) -> Inputs:
     """The files that a cluster's keepalived unit reads."""
-    return Inputs(paths.vrrp_loaded(name), (paths.keepalived_conf(name), paths.vrrp_filter(name)))
+    return Inputs(paths.vrrp_loaded(name), (paths.keepalived_conf(name),))
 
 
 def read(existing: t.Iterable[str]) -> Files:

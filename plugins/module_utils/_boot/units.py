@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from .._bundle import bundle as _bundle
 from .._openvpn.supervisor_systemd import UNITS
-from .._ring import paths, vrrp
+from .._ring import paths
 from . import program
 
 PROGRAM = "/usr/local/sbin/clustered-openvpn"
@@ -94,9 +94,32 @@ IPAddressDeny=any
 WantedBy=multi-user.target
 """
 
+# CAP_NET_BROADCAST: notifications of members' namespaces, without a socket inside.
+KEEPER_TEXT = f"""{MANAGED}
+[Unit]
+Description=Repair of cluster or bundle %i (as soon as a part of it gets lost)
+Documentation=file:{paths.desired_state("%i")}
+BindsTo={cluster_unit("%i")}
+After={cluster_unit("%i")}
+# It reads the desired state again.
+ReloadPropagatedFrom={cluster_unit("%i")}
+
+[Service]
+Type=notify
+ExecStart={PROGRAM} keep %i
+ExecReload=/bin/kill -HUP $MAINPID
+RuntimeDirectory={paths.keeper_directory("%i").removeprefix("/run/")}
+Restart=always
+RestartSec=1s
+RestartPreventExitStatus={program.DAMAGED}
+WatchdogSec=60s
+IPAddressDeny=any
+{CONFINED.replace("CAP_NET_RAW", "CAP_NET_RAW CAP_NET_BROADCAST")}
+"""
+
 CLAIMS_TEXT = f"""{MANAGED}
 [Unit]
-Description=Bucket ownership of cluster %i (follows keepalived)
+Description=Bucket ownership of cluster %i (follows health checks, and keepalived)
 Documentation=file:{paths.desired_state("%i")}
 BindsTo={cluster_unit("%i")}
 After={cluster_unit("%i")}
@@ -119,24 +142,22 @@ VRRP_TEXT = f"""{MANAGED}
 [Unit]
 Description=Election of hosts for the slots of cluster %i (keepalived)
 Documentation=file:{paths.keepalived_conf("%i")} man:keepalived(8)
+# Where the members of one host replace each other, there is no election.
+ConditionPathExists={paths.keepalived_conf("%i")}
 BindsTo={paths.claims_unit("%i")}
 After={paths.claims_unit("%i")}
-ReloadPropagatedFrom=nftables.service
 
 [Service]
 Type=notify
 NotifyAccess=all
 ExecStartPre={PROGRAM} release %i
 ExecStartPre=/usr/bin/touch {paths.vrrp_loaded("%i")}
-ExecStartPre=/usr/sbin/nft -f {paths.vrrp_filter("%i")}
 ExecStart=/usr/sbin/keepalived --dont-fork --log-console --vrrp \
  --use-file={paths.keepalived_conf("%i")} \
  --pid={paths.run_directory("%i")}/keepalived.pid --vrrp_pid={paths.run_directory("%i")}/vrrp.pid
 ExecReload=/usr/bin/touch {paths.vrrp_loaded("%i")}
-ExecReload=/usr/sbin/nft -f {paths.vrrp_filter("%i")}
 ExecReload=/bin/kill -HUP $MAINPID
 ExecStopPost=-{PROGRAM} release %i
-ExecStopPost=-/usr/sbin/nft delete table ip {vrrp.filter_table("%i")}
 Restart=always
 RestartSec=1s
 NoNewPrivileges=yes
@@ -175,6 +196,7 @@ Nice=-10
 TEXTS = {
     template_path(CLUSTER): UNIT_TEXT,
     template_path(WATCH): WATCH_TEXT,
+    template_path(paths.KEEPER): KEEPER_TEXT,
     template_path(paths.CLAIMS): CLAIMS_TEXT,
     template_path(paths.VRRP): VRRP_TEXT,
 }

@@ -33,7 +33,7 @@ from .._state.cluster import (
 )
 from .._state.files import State
 from .._state.schema import plain
-from . import conflicts
+from . import conflicts, member_failover
 from .cluster import default_clustermac, highest
 from .engines import choice
 from .lan import Family, Lan, lan
@@ -76,7 +76,7 @@ def layout(request: Request, previous: State | None = None, others: t.Iterable[S
         cluster=_settings(request, net),
         addresses=tuple(_service_address(request, one) for _parameter, one in request.addresses),
         claims=request.claims,
-        failover=request.failover,
+        failover=request.failover or member_failover.settings(request),
         take_interface=request.take_interface,
         members=members,
         nodes=tuple(Node(m.local_nodes, m.name, m.mac) if on_bridge else Node(m.local_nodes) for m in members),

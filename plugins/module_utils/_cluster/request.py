@@ -115,6 +115,7 @@ class Request:
     shared: bool  # with other hosts
     buckets: tuple[int, ...]  # if shared: those of this host
     failover: Failover | None
+    member_failover: bool  # among the members of this host, if it does not share the address
     claims: Claims
     facts: Wanted  # of the host's interfaces, as Ansible gathers them
     leaving: bool  # the cluster is to be removed, so it need not fit the host
@@ -164,6 +165,7 @@ def request_from(wanted: Wanted) -> Request:
         shared=_flag("shared", wanted.get("shared")),
         buckets=tuple(_whole("buckets", bucket) for bucket in wanted.get("buckets") or []),
         failover=_failover(wanted.get("failover") or {}),
+        member_failover=_flag("member_failover", wanted.get("member_failover")),
         claims=_choice("claims", wanted, "exact"),
         facts=wanted.get("facts") or {},
         leaving=_flag("leaving", wanted.get("leaving")),

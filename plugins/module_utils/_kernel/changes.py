@@ -181,6 +181,22 @@ class Changes:
         with namespaces.within(step.netns):
             iptables.run(step.args["tool"], step.args["lines"])
 
+    def _command(self, step: Step) -> None:
+        command.run(step.args["words"], timeout=30)
+
+    def _file(self, step: Step) -> None:
+        path, new = step.args["path"], f"{step.args['path']}.new"
+        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+        with open(new, "w", encoding="utf-8", errors="surrogateescape") as file:
+            os.fchmod(file.fileno(), 0o644)
+            file.write(step.args["content"])
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(new, path)
+
+    def _file_remove(self, step: Step) -> None:
+        os.unlink(step.args["path"])
+
     def _clusterip_node(self, step: Step) -> None:
         with namespaces.within(step.netns):
             iptables.change_clusterip_node(step.args["address"], step.args["change"])

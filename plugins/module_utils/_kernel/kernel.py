@@ -35,6 +35,10 @@ class Kernel:
         return self
 
     def __exit__(self, *exc_info: t.Any) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the sockets of changes."""
         if self._changes is not None:
             self._changes.close()
 
@@ -94,6 +98,10 @@ class Kernel:
             for _key, process in running:
                 process.kill()
         return result
+
+    def loaded(self, text: str, family: str, table: str) -> nft.Listing:
+        """A table as nft lists it after loading a text, in a namespace without other rules. Raises CommandError."""
+        return nft.loaded(text, family, table)
 
     def list_tables(self) -> list[tuple[str, str]]:
         """Family and name of every nft table of the host."""

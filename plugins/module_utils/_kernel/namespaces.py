@@ -63,6 +63,20 @@ def within(netns: str) -> t.Iterator[None]:
         os.close(home)
 
 
+@contextlib.contextmanager
+def scratch() -> t.Iterator[None]:
+    """Move this thread into a new namespace without a name, which ends when it moves back at the end."""
+    home = os.open(OWN, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _call("unshare", CLONE_NEWNET)
+        try:
+            yield
+        finally:
+            enter(home)
+    finally:
+        os.close(home)
+
+
 def create(netns: str) -> None:
     """Create a namespace as C(ip netns add) does. Raises OSError.
 
@@ -73,15 +87,8 @@ def create(netns: str) -> None:
         os.unlink(path(netns))
     _share_directory()
     os.close(os.open(path(netns), os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0))
-    home = os.open(OWN, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        _call("unshare", CLONE_NEWNET)
-        try:
-            _mount(OWN, path(netns), MS_BIND)
-        finally:
-            _call("setns", home, CLONE_NEWNET)
-    finally:
-        os.close(home)
+    with scratch():
+        _mount(OWN, path(netns), MS_BIND)
 
 
 def remove(netns: str) -> None:
@@ -100,10 +107,15 @@ def _share_directory() -> None:
         _mount("", DIRECTORY, MS_SHARED | MS_REC)
 
 
+def enter(descriptor: int) -> None:
+    """Move this thread into the namespace of an open file, for good. within() is the safe way."""
+    _call("setns", descriptor, CLONE_NEWNET)
+
+
 def _enter(file: str) -> None:
     descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        _call("setns", descriptor, CLONE_NEWNET)
+        enter(descriptor)
     finally:
         os.close(descriptor)
 

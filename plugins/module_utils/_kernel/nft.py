@@ -10,13 +10,15 @@ parsed by hand.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import functools
 import json
 import socket
 import struct
 import typing as t
 
-from . import command, rtnetlink
+from . import command, namespaces, rtnetlink
 
 NETLINK_NETFILTER = 12
 GET_TABLE, GET_GENERATION = 0x0A01, 0x0A10  # subsystem nftables, NFT_MSG_GETTABLE and NFT_MSG_GETGEN
@@ -57,6 +59,15 @@ class Generation:
         self._socket.close()
 
 
+def generation() -> int:
+    """The generation ID of the caller's namespace, without a socket that stays open; 0 without nf_tables."""
+    with contextlib.closing(Generation()) as current:
+        try:
+            return current.now()
+        except OSError:
+            return 0
+
+
 def has_family(family: str) -> bool:
     """Whether the kernel supports a family of tables; a dry run that creates nothing."""
     try:
@@ -79,6 +90,14 @@ def listed(process: command.Process) -> Listing:
         if "No such file or directory" in exc.reason:
             return None
         raise
+
+
+@functools.lru_cache(maxsize=8)
+def loaded(text: str, family: str, table: str) -> Listing:
+    """A table as nft lists it after loading a text, in a namespace without other rules. Raises CommandError."""
+    with namespaces.scratch():
+        command.run(["nft", "-f", "-"], text)
+        return listed(start_listing(family, table))
 
 
 def list_tables() -> list[tuple[str, str]]:

@@ -30,6 +30,7 @@ NUD_NOARP, NUD_PERMANENT = 0x40, 0x80  # linux/neighbour.h
 NTF_PROXY = 0x08
 
 RTM_GETLINK, RTM_GETADDR, RTM_GETROUTE, RTM_GETNEIGH = 18, 22, 26, 30
+RTM_GETNSID, NETNSA_NSID, NETNSA_FD = 90, 1, 3  # linux/net_namespace.h
 IFINFOMSG = struct.Struct("=BxHiII")  # family, type, index, flags, change
 IFADDRMSG = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, index
 RTMSG = struct.Struct("=BBBBBBBBI")  # family, length of dst, of src, tos, table, protocol, scope, type, flags
@@ -46,6 +47,7 @@ NDA_DST, NDA_LLADDR, NDA_MASTER = 1, 2, 9
 
 _HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, port
 _ATTRIBUTE = struct.Struct("=HH")  # length, type
+_DONE = _HEADER.size + 4  # a message that ends a dump
 _NO_STATISTICS = _ATTRIBUTE.pack(8, IFLA_EXT_MASK) + struct.pack("=I", 1 << 3)  # RTEXT_FILTER_SKIP_STATS
 
 Attributes = dict[int, bytes]
@@ -62,6 +64,10 @@ class Reader:
         return self
 
     def __exit__(self, *exc_info: t.Any) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the socket."""
         self._socket.close()
 
     def links(self) -> list[Message]:
@@ -80,6 +86,16 @@ class Reader:
         """(family, index, state, flags, type) and NDA_… of every neighbour; AF_BRIDGE: of every FDB entry."""
         return self.dump(RTM_GETNEIGH, NDMSG, NDMSG.pack(family, 0, 0, flags, 0))
 
+    def nsid(self, descriptor: int) -> int:
+        """The number of a namespace, of which a file is open, in the socket's namespace; -1 if it has none."""
+        body = struct.pack("=B3x", 0) + _ATTRIBUTE.pack(8, NETNSA_FD) + struct.pack("=I", descriptor)
+        self._socket.send(_HEADER.pack(_HEADER.size + len(body), RTM_GETNSID, NLM_F_REQUEST, 1, 0) + body)
+        answer = self._socket.recv(4096)
+        if _HEADER.unpack_from(answer)[1] == NLMSG_ERROR:
+            return -1
+        found = attributes(answer[_HEADER.size + 4 :]).get(NETNSA_NSID, b"\xff\xff\xff\xff")
+        return int.from_bytes(found, sys.byteorder, signed=True)
+
     def dump(self, request: int, fixed: struct.Struct, body: bytes) -> list[Message]:
         """All messages that answer a request: their fixed part, unpacked, and their attributes. Raises OSError."""
         for _try in range(TRIES):
@@ -88,6 +104,16 @@ class Reader:
             if consistent:
                 return found
         raise OSError("the kernel's tables change faster than they can be read")
+
+    def raw(self, request: int, body: bytes) -> bytes:
+        """The datagrams that answer a request, to be compared, and decoded by messages() only if they differ."""
+        self._socket.send(_HEADER.pack(_HEADER.size + len(body), request, NLM_F_REQUEST | NLM_F_DUMP, 1, 0) + body)
+        found = []
+        while True:
+            data = self._socket.recv(1 << 16)
+            found.append(data)
+            if any(kind in (NLMSG_ERROR, NLMSG_DONE) for kind in (_kind(data, 0), _kind(data, len(data) - _DONE))):
+                return b"".join(found)
 
     def _answer(self, fixed: struct.Struct) -> tuple[list[Message], bool]:
         """The messages of a dump, and whether it is consistent: nothing changed while it was read."""
@@ -107,6 +133,22 @@ class Reader:
                     return found, consistent
                 found.append((fixed.unpack_from(data, start), attributes(data[start + fixed.size : at + length])))
                 at += _aligned(length)
+
+
+def messages(data: bytes, fixed: struct.Struct, ignored: t.Collection[int] = ()) -> list[Message]:
+    """The messages of Reader.raw(), without some attributes."""
+    found = []
+    at = 0
+    while at + _HEADER.size <= len(data):
+        length, kind, _flags, _sequence, _port = _HEADER.unpack_from(data, at)
+        start = at + _HEADER.size
+        if kind not in (NLMSG_ERROR, NLMSG_DONE):
+            decoded = attributes(data[start + fixed.size : at + length])
+            found.append(
+                (fixed.unpack_from(data, start), {key: value for key, value in decoded.items() if key not in ignored})
+            )
+        at += _aligned(length)
+    return found
 
 
 def attributes(data: bytes) -> Attributes:
@@ -138,6 +180,12 @@ def mac(value: bytes | None) -> str | None:
 def ip(value: bytes | None) -> str | None:
     """Decode an IPv4 or IPv6 address."""
     return None if value is None else socket.inet_ntop(socket.AF_INET if len(value) == 4 else socket.AF_INET6, value)
+
+
+def _kind(data: bytes, at: int) -> int:
+    """The type of the message that begins there, if it is the last."""
+    length, kind = _HEADER.unpack_from(data, at)[:2] if 0 <= at <= len(data) - _HEADER.size else (0, 0)
+    return int(kind) if at + length == len(data) else 0
 
 
 def _aligned(length: int) -> int:

@@ -49,6 +49,7 @@ _COMMANDS: dict[str, str] = {
     "fdb_replace": "bridge fdb replace {mac} dev {dev} master static",
     "fdb_del": "bridge fdb del {mac} dev {dev} master",
     "clusterip_node": "sh -c 'echo {change} >/proc/net/ipt_CLUSTERIP/{address}'",
+    "file_remove": "rm {path}",
     "sysctl": "sysctl -w {key}={value}",
 }
 
@@ -73,6 +74,11 @@ class Step:
         if self.op == "iptables":
             command = f"{self.args['tool']}-restore --noflush <<'EOF'\n"
             return _in_netns(command + "\n".join(self.args["lines"]) + "\nEOF", self.netns)
+        if self.op == "file":
+            command = f"install -D -m 0644 /dev/stdin {shlex.quote(self.args['path'])} <<'EOF'\n"
+            return f"{command}{self.args['content'].rstrip()}\nEOF"
+        if self.op == "command":
+            return shlex.join(self.args["words"])
         if self.op in ("ip", "tc"):
             return _in_netns(f"{self.op} {shlex.join(self.args['words'])}", self.netns)
         return _in_netns(_fill(_COMMANDS[self.op], self.args), self.netns)

@@ -23,7 +23,8 @@ def audit(found: Findings) -> list[str]:
 
     found: host -> cluster, cluster_ipv6 (its entries of C(clusterip_info), or {}), told (the role's settings for the
     host), arp (MAC addresses of the ARP replies that the host receives for the service address; None: arping is not
-    installed), sysctls (key -> value), snooping (bridge to the LAN -> whether multicast snooping is on).
+    installed), sysctls (key -> value), check (lines of C(clustered-openvpn check) if the host differs from its desired
+    state), snooping (bridge to the LAN -> whether multicast snooping is on).
     """
     found = {host: reported.findings(host, mine) for host, mine in found.items()}
     result = [f"{host}: the cluster is not configured" for host, mine in found.items() if not mine["cluster"]]
@@ -93,6 +94,9 @@ def _arp(found: Findings) -> t.Iterator[str]:
 
 def _host_settings(found: Findings) -> t.Iterator[str]:
     for host, mine in found.items():
+        if lines := mine.get("check"):
+            more = f" and {len(lines) - 1} more lines" if len(lines) > 1 else ""
+            yield f"{host}: differs from its desired state: {lines[0]}{more}; run the role again"
         for key, value in mine["sysctls"].items():
             if key.endswith(".drop_unicast_in_l2_multicast") and value == "1":
                 yield f"{host}: {key} is 1; the kernel drops packets to the cluster's MAC address; set it to 0"

@@ -6,11 +6,14 @@
 
 keepalived alone elects the host of each slot. The claims process (follower) applies its decisions. When no member of
 this host is healthy, it writes that to a file that all VRRP instances of keepalived track.
+
+On one host, the members replace each other without keepalived: C(home) is given.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import typing as t
 from dataclasses import dataclass
 
 from .._cluster import cluster as _cluster
@@ -47,6 +50,7 @@ class Failover:
     fall: int
     rise: int
     hashing: Hashing
+    home: t.Mapping[int, str] | None = None  # bucket -> its member in the layout; None: keepalived assigns them
 
 
 def failover_from(state: State) -> Failover:
@@ -88,5 +92,6 @@ def failover_from(state: State) -> Failover:
         timeout=settings.timeout,
         fall=settings.fall,
         rise=settings.rise,
+        home=None if settings.keepalived else {bucket: m.name for m in members for bucket in m.local_nodes},
         hashing=Hashing(cluster.total_nodes, cluster.hash_init, cluster.hashmode, cluster.hash_as),
     )

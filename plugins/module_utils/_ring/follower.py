@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-import json
 import os
 import select
 import signal
@@ -29,7 +28,7 @@ from .._kernel.steps import step
 from .._openvpn.instance import management_socket
 from .._openvpn.management import ManagementError
 from . import claims as _claims
-from . import election, paths
+from . import election, paths, saved
 from . import slots as _slots
 from .failover import Failover
 from .health import MemberCheck
@@ -40,10 +39,17 @@ HEALTHY, UNHEALTHY = "0\n", "1\n"  # content of the file that keepalived tracks:
 WRITER_TIMEOUT, WRITER_POLL = 0.5, 0.02
 RECONNECT_DELAY = 0.3  # seconds from a move until clients reconnect: their new host must have taken over
 COMPARE_INTERVAL = 2.0  # seconds between two comparisons with the kernel
+RULES_INTERVAL = 0.5  # and at most, while the host's nftables rules change: a table was recreated without owners
+# Seconds without a sign of life after which systemd kills this process; and while it executes a new program. The
+# process sets them itself: WatchdogSec= in the unit would kill processes of an earlier release, which send none.
+WATCHDOG, WATCHDOG_START = 2.0, 10.0
+MAX_LINE = 4096  # bytes of an incomplete line of the FIFO that are kept
 
 
 class Follower:
     """Applies keepalived's decisions, until a signal ends it."""
+
+    check = MemberCheck
 
     def __init__(self, failover: Failover, name: str) -> None:
         self._failover = failover
@@ -53,17 +59,21 @@ class Follower:
         self._slots: _claims.Owners = {}
         self._kernel_owners: dict[int, str] | None = None  # None: unknown
         self._read, self._write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._generation = 0  # of the host's nftables rules
         self._rest = b""  # an incomplete line of the FIFO
         self._ends = self.restarts = False
         self._failing_since: float | None = None  # since when the claims cannot be written
         self._was_stuck = False
+        self._incomplete = False  # parts of the cluster are missing, and the keeper cannot repair them
+        self._sign_due = 0.0  # when the next sign of life is due
+        self._overdue: list[str] = []  # members whose health checks hang
         self._moved = threading.Event()
-        saved = self._load_state()
-        self._election.restore(saved["held"])
-        self._slots = {int(slot): member for slot, member in saved["slots"].items()}
+        before = self._load_state()
+        self._election.restore(before.held)
+        self._slots = dict(before.slots)
         # A member is unhealthy until it has been checked.
         self._checks = [
-            MemberCheck(member, failover, self._write, member.name in saved["well"], _log)
+            self.check(member, failover, self._write, member.name in before.healthy, _log)
             for member in failover.members
         ]
 
@@ -81,7 +91,7 @@ class Follower:
         for check in self._checks:
             check.start()
         threading.Thread(target=self._reconnect_clients, daemon=True).start()
-        _notify_ready()
+        notify(f"READY=1\nWATCHDOG_USEC={round(WATCHDOG * 1e6)}")
         fifo = self._open()
         alone, compared = float("inf"), time.monotonic()  # since when there is no writer; the last comparison
         while not self._ends:
@@ -89,7 +99,8 @@ class Follower:
             due = min(
                 self._election.next_release(),
                 alone + WRITER_TIMEOUT,
-                now + WRITER_POLL if alone <= now else compared + COMPARE_INTERVAL,
+                now + WRITER_POLL if alone <= now else min(now + RULES_INTERVAL, compared + COMPARE_INTERVAL),
+                self._watchdog(now),
             )
             fds, _writable, _else = select.select([fifo, self._read], [], [], max(0.0, due - now))
             now = time.monotonic()
@@ -105,25 +116,52 @@ class Follower:
                 _log("keepalived has exited; all slots are released")
                 self._election.clear()
                 alone = float("inf")
+            if self._rules_changed():
+                self._kernel_owners = None
             if now >= compared + COMPARE_INTERVAL:
                 compared, self._kernel_owners = now, None
                 if self._read_fifo(fifo, now):
-                    self._election.compare([address.packed[-1] for address in placeholders(self._failover)])
+                    with contextlib.suppress(OSError):  # the next comparison tries again
+                        self._election.compare([address.packed[-1] for address in placeholders(self._failover)])
             self._apply()
         if self.restarts:
             self._save_state()
         else:
-            self._election.clear()
-            self._apply()
-            reconnect_clients(self._failover, self._slots)
+            self._release()
+
+    def _release(self) -> None:
+        """Release all slots: another host takes them over."""
+        self._election.clear()
+        self._apply()
+        reconnect_clients(self._failover, self._slots)
+
+    def _share_out(self, healthy: t.Collection[str]) -> _claims.Owners:
+        """The slots of this host, each with its member."""
+        held = self._election.held(time.monotonic())
+        return _claims.shared_out(self._failover.claims, held, healthy, self._slots)
+
+    def _watchdog(self, now: float) -> float:
+        """Send the sign of life to systemd if it is due; the time of the next one. None while a check hangs."""
+        if now >= self._sign_due:
+            self._sign_due = now + WATCHDOG / 4
+            overdue = [check.member.name for check in self._checks if check.overdue(now)]
+            if not overdue:
+                notify("WATCHDOG=1")
+            elif overdue != self._overdue:
+                _log(f"the health checks of {', '.join(overdue)} hang; systemd restarts this process")
+            self._overdue = overdue
+        return self._sign_due
 
     def _reconnect_clients(self) -> None:
-        """Reconnect clients after each move of slots."""
+        """Reconnect clients after each move of slots. Whatever fails, it is tried again after the next move."""
         while True:
             self._moved.wait()
             self._moved.clear()
             time.sleep(RECONNECT_DELAY)
-            reconnect_clients(self._failover, self._slots)
+            try:
+                reconnect_clients(self._failover, self._slots)
+            except Exception as exc:  # pylint: disable=broad-exception-caught
+                _log(f"cannot reconnect clients of moved buckets: {type(exc).__name__}: {exc}")
 
     def _end(self, number: int, _frame: t.Any) -> None:
         self._ends = True
@@ -132,19 +170,17 @@ class Follower:
     def _save_state(self) -> None:
         """Save slots and health, so that a restart with a new program or desired state changes no claim."""
         healthy = [check.member.name for check in self._checks if check.healthy]
-        # The keys stay: a process of an earlier version may read or write them.
-        state = {"held": sorted(self._election.held(time.monotonic())), "slots": self._slots, "well": healthy}
+        state = saved.Saved(tuple(sorted(self._election.held(time.monotonic()))), self._slots, tuple(healthy))
         with open(paths.saved_state(self._name), "w", encoding="utf-8") as file:
-            json.dump(state, file)
+            file.write(saved.text(state))
 
-    def _load_state(self) -> dict[str, t.Any]:
+    def _load_state(self) -> saved.Saved:
         """The state that the process before has saved; it is read once."""
-        state: dict[str, t.Any] = {"held": [], "slots": {}, "well": []}
         path = paths.saved_state(self._name)
-        with contextlib.suppress(FileNotFoundError), open(path, encoding="utf-8") as file:
+        with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
             os.unlink(path)
-            state = json.load(file)
-        return state
+            return saved.parse(file.read())
+        return saved.Saved()
 
     def _open(self) -> int:
         return os.open(self._fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -155,16 +191,22 @@ class Follower:
             chunk = os.read(fifo, 65536)
         except BlockingIOError:
             return True
-        *lines, self._rest = (self._rest + chunk).split(b"\n") if chunk else [b""]
+        *lines, rest = (self._rest + chunk).split(b"\n") if chunk else [b""]
+        self._rest = rest[-MAX_LINE:]
         for line in lines:
             self._election.read_line(line.decode(errors="replace"), now)
         return bool(chunk)
 
     def _report_health(self) -> None:
         """Write the file that keepalived tracks. It reads the file each time it is closed."""
-        healthy = not self._stuck() and any(check.healthy for check in self._checks)
+        healthy = not (self._stuck() or self._incomplete) and any(check.healthy for check in self._checks)
         with open(paths.health(self._name), "w", encoding="ascii") as file:
             file.write(HEALTHY if healthy else UNHEALTHY)
+
+    def _rules_changed(self) -> bool:
+        """Whether the host's nftables rules have changed since the last call."""
+        before, self._generation = self._generation, nft.generation()
+        return self._generation != before
 
     def _stuck(self) -> bool:
         """Whether the tables have been missing for longer than a reload takes to recreate them."""
@@ -174,7 +216,7 @@ class Follower:
         """Share the slots among the healthy members, and write the claims to the kernel if they differ."""
         claims = self._failover.claims
         healthy = [check.member.name for check in self._checks if check.healthy]
-        slots = _claims.shared_out(claims, self._election.held(time.monotonic()), healthy, self._slots)
+        slots = self._share_out(healthy)
         owners = _claims.elements(claims, slots)
         if slots != self._slots:
             _log(_claims.changes(self._slots, slots))
@@ -187,11 +229,16 @@ class Follower:
                 nft.run(_claims.transaction(claims, owners))
                 self._kernel_owners = owners
             self._failing_since = None
-        except OSError as exc:  # for example, the tables are being recreated; the next comparison tries again
+        # For example, the tables are being recreated, or nft prints no JSON; the next comparison tries again.
+        except (OSError, ValueError, LookupError, TypeError) as exc:
             _log(f"cannot write the claims: {exc}")
             self._failing_since = self._failing_since or time.monotonic()
         if self._stuck() != self._was_stuck:
             self._was_stuck = self._stuck()
+            self._report_health()
+        if os.path.exists(paths.keeper_problem(self._name)) != self._incomplete:
+            self._incomplete = not self._incomplete
+            _log("parts of the cluster are missing" if self._incomplete else "no parts of the cluster are missing")
             self._report_health()
 
 
@@ -200,10 +247,13 @@ def kernel_owners(claims: _claims.Claims) -> dict[int, str]:
     with _kernel.Kernel() as kernel:
         keys = [("", family, table) for family, table, _kind in claims.tables]
         listings = kernel.tables(keys, {"": View("", True)})
-    found = [
-        {int(k): v for k, v in ruleset.elements_of(listings["", family, table], kind.split()[-1]).items()}
-        for family, table, kind in claims.tables
-    ]
+    try:
+        found = [
+            {int(k): v for k, v in ruleset.elements_of(listings["", family, table], kind.split()[-1]).items()}
+            for family, table, kind in claims.tables
+        ]
+    except (ValueError, TypeError, LookupError, AttributeError):  # elements that are not ours, such as intervals
+        return {0: "differs"}
     return found[0] if all(one == found[0] for one in found) else {0: "differs"}
 
 
@@ -222,11 +272,11 @@ def reconnect_clients(failover: Failover, slots: _claims.Owners) -> None:
                 _log(f"{instance.name}: {len(reconnected)} clients of moved buckets reconnect")
 
 
-def follow(failover: Failover, name: str) -> None:
+def follow(follower: Follower) -> None:
     """Run the claims process of a cluster. After SIGHUP it executes the program again."""
-    follower = Follower(failover, name)
     follower.follow()
     if follower.restarts:
+        notify(f"WATCHDOG=1\nWATCHDOG_USEC={round(WATCHDOG_START * 1e6)}")
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
@@ -251,14 +301,16 @@ def release(failover: Failover, name: str) -> None:
     nft.run(_claims.transaction(_claims.Claims(tables, 1, 1, {}, {}), {}))
 
 
-def _notify_ready() -> None:
+def notify(state: str) -> None:
     """Notify systemd, if it has started this process: sd_notify(3)."""
     path = os.environ.get("NOTIFY_SOCKET", "")
     if path:
-        with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)) as notify:
-            notify.sendto(b"READY=1", "\0" + path[1:] if path.startswith("@") else path)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        with contextlib.closing(sock), contextlib.suppress(OSError):  # systemd restarts itself; the next one follows
+            sock.sendto(state.encode(), "\0" + path[1:] if path.startswith("@") else path)
 
 
 def _log(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
+    with contextlib.suppress(OSError):  # the journal is restarted
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()

@@ -12,6 +12,7 @@ from __future__ import annotations
 CONFIGURATION = "/etc/clustered-openvpn"  # desired states, as NAME.json
 CLAIMS = "clustered-openvpn-claims"  # the unit that gives slots to members; see follower
 VRRP = "clustered-openvpn-vrrp"  # the unit of keepalived
+KEEPER = "clustered-openvpn-keeper"  # the unit that repairs a cluster or bundle
 
 
 def claims_unit(name: str) -> str:
@@ -22,6 +23,26 @@ def claims_unit(name: str) -> str:
 def vrrp_unit(name: str) -> str:
     """The unit, with C(.service), of a cluster's keepalived."""
     return f"{VRRP}@{name}.service"
+
+
+def keeper_unit(name: str) -> str:
+    """The unit, with C(.service), that repairs a cluster or bundle."""
+    return f"{KEEPER}@{name}.service"
+
+
+def keeper_directory(name: str) -> str:
+    """The runtime directory of the keeper's unit. systemd removes it when the unit has stopped."""
+    return f"/run/{KEEPER}-{name}"
+
+
+def keeper_loaded(name: str) -> str:
+    """Its modification time is when the keeper last read the desired state."""
+    return f"{keeper_directory(name)}/loaded"
+
+
+def keeper_problem(name: str) -> str:
+    """What the keeper could not repair; missing while all parts exist."""
+    return f"{keeper_directory(name)}/problem"
 
 
 def desired_state(name: str) -> str:
@@ -67,6 +88,11 @@ def saved_state(name: str) -> str:
 def claims_loaded(name: str) -> str:
     """Its modification time is when the claims process last read the desired state."""
     return f"{run_directory(name)}/loaded"
+
+
+def away(name: str) -> str:
+    """Which buckets failed members have at their siblings, and since when. It outlives the claims process."""
+    return f"{run_directory(name)}.away"
 
 
 def vrrp_loaded(name: str) -> str:

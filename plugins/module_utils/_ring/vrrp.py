@@ -27,7 +27,7 @@ LONGEST_ADVERT = 40.95  # seconds: twelve bits of hundredths, RFC 5798, 5.2.7
 LINGER = 0.1
 
 # A line of keepalived's FIFO: INSTANCE "vpn-12" MASTER 250
-_STATE = re.compile(r'^INSTANCE "[a-z0-9_-]+-([0-9]+)" ([A-Z_]+)( [0-9]+)?$')
+_STATE = re.compile(r'^INSTANCE "[a-z0-9_-]+-([0-9]{1,3})" ([A-Z_]+)( [0-9]+)?\Z')
 
 
 def priority(rank: int) -> int:

@@ -81,6 +81,7 @@ class Failover:
     timeout: float
     fall: int
     rise: int
+    keepalived: bool = omitted(True)  # False: the members of one host replace each other; all slots are the host's
 
 
 @dataclass(frozen=True)

@@ -38,10 +38,15 @@ def refuse(cluster: Cluster) -> None:
         raise objection
 
 
+def moves_buckets(engine: str) -> bool:
+    """Whether buckets move by changing elements of a set, so that the claims process can move them."""
+    return engine in ENGINES and ENGINES[engine].elements
+
+
 def refuse_failover(engine: str) -> None:
     """Refuse an engine that cannot move buckets as keepalived decides. Raises ParameterError."""
-    able = [name for name, one in ENGINES.items() if one.elements]
-    if engine not in able:
+    if not moves_buckets(engine):
+        able = [name for name, one in ENGINES.items() if one.elements]
         remedy = f"with failover, keepalived assigns buckets to hosts; use engine={' or '.join(able)}"
         raise p.ParameterError("engine", engine, remedy)
 

@@ -28,6 +28,9 @@ class Bridged(Uplink):
     host_is_member, members_on_lan = False, True
     family, families = "bridge", frozenset({"bridge"})
 
+    def host_links(self, name: str, version: int) -> tuple[str, ...]:
+        return _arp_port(name, version)
+
     def host_sysctls(self, cluster: Cluster) -> dict[str, str]:
         # The NIC needs nothing. The host routes to the members' VPN networks.
         bridge = cluster.bridge
@@ -52,7 +55,7 @@ class Bridged(Uplink):
             )
 
     def plan_host(self, cluster: Cluster, view: View) -> list[Step]:
-        name, other = _arp_port(cluster)
+        name, other = _arp_port(cluster.name, cluster.version)
         bridge = view.links.get(cluster.bridge, Link(cluster.bridge, "bridge"))
         port = view.links.get(name)
         mac = cluster.unicast_mac
@@ -83,7 +86,7 @@ class Bridged(Uplink):
         return steps
 
     def plan_no_host(self, cluster: Cluster, view: View) -> list[Step]:
-        name, _other = _arp_port(cluster)
+        name, _other = _arp_port(cluster.name, cluster.version)
         bridge = link_of(view, cluster.bridge)
         steps = []
         if cluster.address in bridge.neighbours:
@@ -97,7 +100,7 @@ class Bridged(Uplink):
         return steps
 
 
-def _arp_port(cluster: Cluster) -> tuple[str, str]:
+def _arp_port(name: str, version: int) -> tuple[str, str]:
     """The port that answers for the address, and its other end. A cluster's name has up to 10 bytes, a link's 15."""
-    kind = "arp" if cluster.version == 4 else "ndp"
-    return f"{kind}-{cluster.name}", f"{kind}x-{cluster.name}"
+    kind = "arp" if version == 4 else "ndp"
+    return f"{kind}-{name}", f"{kind}x-{name}"

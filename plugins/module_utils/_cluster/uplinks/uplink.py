@@ -39,6 +39,11 @@ class Uplink(t.Protocol):
     def host_sysctls(self, cluster: Cluster) -> dict[str, str]:
         """The host's sysctls that it needs, and their values."""
 
+    def host_links(self, name: str, version: int) -> tuple[str, ...]:
+        """Links that it makes on the host for a service address of that cluster and IP version."""
+        del name, version
+        return ()
+
     def checked_sysctls(self, cluster: Cluster) -> list[str]:
         """Further sysctls that C(refuse) checks."""
         del cluster

@@ -15,10 +15,14 @@ import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ansible_collections.clustered.openvpn.plugins.filter.cluster import cluster_layout
+from ansible_collections.clustered.openvpn.plugins.filter.state import host_links
 from ansible_collections.clustered.openvpn.plugins.module_utils._boot import install, units
 from ansible_collections.clustered.openvpn.plugins.module_utils._boot import program as _program
 from ansible_collections.clustered.openvpn.plugins.module_utils._cluster import parameters, reconcile
-from ansible_collections.clustered.openvpn.plugins.module_utils._state import files
+from ansible_collections.clustered.openvpn.plugins.module_utils._kernel.steps import Planned, step
+from ansible_collections.clustered.openvpn.plugins.module_utils._managers import reconcile as _managers
+from ansible_collections.clustered.openvpn.plugins.module_utils._ring import vrrp_filter
+from ansible_collections.clustered.openvpn.plugins.module_utils._state import files, schema
 from ansible_collections.clustered.openvpn.plugins.module_utils._topology import bridges, namespaces, veths
 from ansible_collections.clustered.openvpn.plugins.module_utils._topology import reconcile as _reconcile
 from ansible_collections.clustered.openvpn.plugins.modules import bridge, clusterip, netns, veth
@@ -52,6 +56,7 @@ def test_a_boot_applies_what_the_modules_were_given():
     parts = _program.parts_of(state, True)
     assert [plan for plan, _part in parts] == [
         *(
+            _managers.network_managers,
             _reconcile.namespaces,
             _reconcile.veths,
             _reconcile.bridges,
@@ -59,19 +64,57 @@ def test_a_boot_applies_what_the_modules_were_given():
             reconcile.clusterip,
         )
     ]
-    assert parts[0][1] == namespaces.namespaces_from(validated(netns, namespaces=given["namespaces"])["namespaces"])
-    assert parts[1][1] == veths.veths_from(validated(veth, veths=given["veths"])["veths"])
-    assert parts[2][1] == bridges.bridges_from(validated(bridge, bridges=given["bridges"])["bridges"])
-    for (_plan, cluster), one in zip(parts[3:], given["addresses"]):
+    assert parts[0][1].interfaces == tuple(host_links(given))
+    assert parts[1][1] == namespaces.namespaces_from(validated(netns, namespaces=given["namespaces"])["namespaces"])
+    assert parts[2][1] == veths.veths_from(validated(veth, veths=given["veths"])["veths"])
+    assert parts[3][1] == bridges.bridges_from(validated(bridge, bridges=given["bridges"])["bridges"])
+    for (_plan, cluster), one in zip(parts[4:], given["addresses"]):
         params = {**given["cluster"], **one, "name": "vpn", "nodes": given["nodes"]}
         assert cluster == parameters.cluster_from(validated(clusterip, **params))
-    assert [c.address for _plan, c in parts[3:]] == ["192.0.2.10", "2001:db8::10"]
-    assert [plan for plan, _part in _program.parts_of(state, False)] == [plan for plan, _p in parts[::-1]]
+    assert [c.address for _plan, c in parts[4:]] == ["192.0.2.10", "2001:db8::10"]
+    assert [plan for plan, _part in _program.parts_of(state, False)] == [plan for plan, _p in parts[:0:-1]]
 
 
 def test_where_keepalived_decides_a_boot_claims_nothing():
     state = files.state_of(cluster_layout({**WANTED, "claims": "keep"}))
-    assert {c.claims for _plan, c in _program.parts_of(state, True)[3:]} == {"keep"}
+    assert {c.claims for _plan, c in _program.parts_of(state, True)[4:]} == {"keep"}
+
+
+@pytest.mark.parametrize("failover", [True, False])
+def test_the_vrrp_filter_of_many_hosts_is_a_part_of_the_desired_state(failover):
+    given = cluster_layout({**WANTED, "claims": "keep", "shared": True})
+    if failover:
+        given["failover"] = {
+            "placeholders": "127.64.1.0/24",
+            "slots": 64,
+            "linger": 0.1,
+            "command": [],
+            "interval": 0.5,
+            "timeout": 1,
+            "fall": 2,
+            "rise": 2,
+        }
+    plan, wanted = _program.parts_of(files.state_of(given), True)[4]
+    assert plan is vrrp_filter.vrrp_filter
+    assert wanted.table == "clustered_openvpn_vpn.vrrp"
+    assert wanted.path == ("/etc/clustered-openvpn/vpn.ring/vrrp.nft" if failover else None)
+
+
+def test_texts_of_the_state_name_its_links():
+    state = files.state_of(cluster_layout(WANTED))
+    assert {"br-vpn", "ve-vpn1", "vpn1", "nic0", "192.0.2.10"} <= set(_program._texts(schema.plain(state)))
+
+
+@pytest.mark.parametrize("steps", [[], [step("link_up", dev="eth0")]])
+def test_a_prerequisite_that_no_step_creates_is_an_error_of_a_check(steps, monkeypatch):
+    planners = [lambda *_args: Planned(steps), lambda *_args: Planned([], ["nic0: no such interface"])]
+    monkeypatch.setattr(_program, "parts_of", lambda *_args: [(plan, None) for plan in planners])
+    check = _program.converge(None, None, True, dry=True)
+    if steps:
+        assert list(check) == ["ip link set dev eth0 up"]
+    else:
+        with pytest.raises(_program.RestoreError, match="nic0: no such interface"):
+            list(check)
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +144,7 @@ def test_the_program_runs_without_ansible(installed):
     helped = run(installed, "--help")
     assert (helped.returncode, helped.stderr) == (0, "")
     assert "Apply, check or remove the desired state" in helped.stdout
-    for verb in ("start", "stop", "check", "watch", "claims", "release"):
+    for verb in ("start", "stop", "check", "keep", "watch", "claims", "release"):
         assert f"{verb}: " in helped.stdout
     wrong = run(installed, "check", "No")
     assert (wrong.returncode, "NAME: 'No': a cluster's name is" in wrong.stderr) == (1, True)

@@ -9,6 +9,7 @@ import json
 
 import pytest
 
+from ansible_collections.clustered.openvpn.plugins.filter.state import host_links
 from ansible_collections.clustered.openvpn.plugins.module_utils._bundle import layout as _layout
 from ansible_collections.clustered.openvpn.plugins.module_utils._bundle.bundle import bundle_from
 from ansible_collections.clustered.openvpn.plugins.module_utils._bundle.plan import plan
@@ -252,3 +253,13 @@ def test_the_name_of_a_cluster_is_refused():
 def test_values_of_the_other_end_are_refused_with_its_name(key, value):
     with pytest.raises(ParameterError, match="right"):
         lay_out(ends=[ENDS[0], {**ENDS[1], key: value}])
+
+
+def test_network_managers_leave_all_devices_of_the_host_alone_until_they_are_removed():
+    few = lay_out(lay_out(tunnels=3), tunnels=2)
+    devices = [tunnel["device"] for tunnel in lay_out(tunnels=3)["bundles"][0]["tunnels"]]
+    assert len(devices) == 3
+    assert host_links(few) == devices
+    assert host_links(few, True) == devices[:2]
+    few["bundles"][0]["netns"] = "inside"  # there are no managers
+    assert host_links(few) == []

@@ -53,6 +53,7 @@ def test_nothing_to_say():
             "h2: receives ARP replies for the service address with 02:00:00:00:00:01",
         ),
         (("arp",), [], "h2: receives no ARP reply"),
+        (("check",), ["a", "b"], "h2: differs from its desired state: a and 1 more lines; run the role again"),
         (("arp",), None, "h2: ARP replies for the service address were not checked; install iputils-arping"),
         (("cluster", "hash_as"), "clusterip", "h2: the kernel has hash_as 'clusterip', but 'nftables' on h1; "),
         (
