@@ -13,8 +13,10 @@ description:
   - Configures a host so that several nodes, network namespaces behind a bridge, serve the same IP address. A hash of
     the client's address selects a bucket. Each bucket is owned by one node, which receives the packets of its clients.
     The options have the names of the kernel's own C(CLUSTERIP) target.
-  - Buckets can be added to a node and released while traffic flows. Each move is one atomic transaction and affects
-    no other bucket.
+  - Buckets can be added to a node and released while traffic flows. A move affects no other bucket. With
+    O(distribution=steer) it is one atomic transaction. With O(distribution=flood) each node decides by itself, and the
+    new owner accepts a bucket before the previous one releases it. For some milliseconds both receive its packets, and
+    none is lost.
   - The host answers ARP and neighbour solicitations for the address, so it stays reachable whichever nodes are up.
   - With O(shared), several hosts have the address. Each of them receives all packets, and accepts those of the buckets
     that its own nodes own.
@@ -184,6 +186,14 @@ options:
           - The port number.
         type: int
         required: true
+  firewall:
+    description:
+      - Whether the packets that the nodes send and receive pass the chain C(FORWARD) of the host's iptables, whatever
+        its policy. V(true) adds a chain C(clustered_openvpn_NAME) to the table C(filter) of each kind of iptables that
+        has rules, and a jump to it. V(false) removes both. By default, these rules are not looked at.
+      - It has an effect for IPv4 with O(uplink=routed). Other tables of nftables that drop packets still do.
+    type: bool
+    version_added: 0.2.0
   claims:
     description:
       - The meaning of O(nodes[].local_nodes).
@@ -360,6 +370,7 @@ ARGUMENT_SPEC = {
             "port": {"type": "int", "required": True},
         },
     },
+    "firewall": {"type": "bool"},
     "claims": {"type": "str", "choices": ["exact", "add", "release", "keep"], "default": "exact"},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
 }

@@ -166,20 +166,8 @@ def node(netns: str, last: int, *buckets: int) -> dict[str, t.Any]:
         ("openvpn_instance", {"instances": [{"name": "a\n"}]}, "instances[0].name", "a\n", "letters"),
         ("openvpn_instance", {"instances": [{"name": "a"}] * 2}, "instances[].name", "a", "named twice"),
         ("openvpn_instance", {"instances": [{"name": "a", "netns": "../1"}]}, "instances[0].netns", "../1", "slash"),
-        (
-            "openvpn_instance",
-            {"instances": [{"name": "a", "cpus": [-1]}]},
-            "instances[0].cpus",
-            [-1],
-            "starting with 0",
-        ),
-        (
-            "openvpn_instance",
-            {"instances": [{"name": "a", "user": "a b"}]},
-            "instances[0].user",
-            "a b",
-            "name of a user or group",
-        ),
+        ("openvpn_instance", {"instances": [{"name": "a", "cpus": [-1]}]}, "instances[0].cpus", [-1], "starting with 0"),
+        ("openvpn_instance", {"instances": [{"name": "a", "user": "a b"}]}, "instances[0].user", "a b", "name of a user or group"),
         (
             "openvpn_instance",
             {"instances": [{"name": "a", "config": "/a\n"}]},
@@ -410,6 +398,21 @@ GOOD = {
                 "addresses": [{"local": "10.99.0.2", "peer": "10.99.0.130"}],
             }
         ],
+    },
+    "preflight": {
+        "state": {
+            "name": "bad",
+            "cluster": {
+                "address": "198.51.100.10",
+                "interface": "nic0",
+                "bridge": "br-bad",
+                "clustermac": "03:00:c6:33:64:0a",
+                "services": [],
+            },
+            **{key: [] for key in ("members", "nodes", "namespaces", "veths", "bridges", "servers")},
+        },
+        "pools": [{"name": "udp", "pool": "10.8.0.0/16"}],
+        "leaving": True,  # neighbours would be asked for a second
     },
     "openvpn_instance": {"instances": [{"name": "bad-input-test", "config": "/etc/passwd", "user": "nobody"}]},
 }

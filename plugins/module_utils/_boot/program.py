@@ -70,6 +70,8 @@ def parts_of(state: State, present: bool) -> list[Part]:
         "name": state.name,
         "nodes": plain(state.nodes, complete=True),
         "claims": state.claims,
+        # A run has removed rules that should not be there; iptables takes too long to be asked each time.
+        "firewall": state.cluster.firewall or None,
         "state": "present" if present else "absent",
     }
     for address in state.addresses:

@@ -16,6 +16,7 @@ from .._kernel.observed import View, Views
 from .._kernel.ruleset import Listing, Table, plan_no_table, plan_table
 from .._kernel.steps import Step, step
 from .._topology.sysctls import plan_sysctls
+from . import forward_rules
 from .cluster import STEER, Cluster, Owners, claimed
 from .engines import iptables, nft_host, nft_listing
 from .engines.engine import IPTABLES_TOOLS, IptablesState
@@ -73,6 +74,7 @@ def plan(
     nic_mac = link_of(host, cluster.interface).mac
     tables = nft_host.host_tables(cluster, owners, before, nic_mac, state.families)
     steps += _nft("", _lines("", tables, cluster, listings))
+    steps += forward_rules.plan(cluster, True, state)
     steps += _plan_join(cluster, host, needs_announcement(cluster) and not uplink.members_on_lan)
     steps += uplink.plan_host(cluster, host)
     return steps + releases
@@ -136,6 +138,7 @@ def _plan_absent(
         }
         steps += plan_sysctls("", restored, views[""])
         steps += _nft("", _lines("", [], cluster, listings))
+        steps += forward_rules.plan(cluster, False, state)
     for member in cluster.namespaces:
         steps += _plan_address(cluster, views[member.netns], False)
         if not moved_on:

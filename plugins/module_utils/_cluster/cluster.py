@@ -68,6 +68,7 @@ class Cluster:
     shared: bool = False
     hash_as: str = hashing.DEFAULT
     engine: str = hashing.DEFAULT
+    firewall: bool | None = None  # None: the host's iptables rules are not looked at
 
     @property
     def version(self) -> int:

@@ -12,8 +12,8 @@ import typing as t
 from .. import _params as p
 from .._state.cluster import ClusterState
 from .._state.files import State
-from .lan import PREFIX, Lan, Network, host_networks
-from .request import Request
+from .lan import PREFIX, Interface, Lan, Network, host_networks
+from .request import Address, Request
 
 Networks = list[tuple[str, Network]]  # each with the parameter that it comes from
 
@@ -56,6 +56,7 @@ def with_host(request: Request, lan: Lan, networks: Networks) -> None:
     for name, found in host.items():
         for one in found:
             for parameter, address in request.addresses:
+                _no_host(parameter, address, name, one)
                 # On a host that is the member itself, the cluster adds the address there.
                 at_ours = lan.uplink.host_is_member and name == ("lo" if one.version == 4 else interface)
                 if one.ip == address and not (at_ours and one.network.num_addresses == 1):
@@ -67,6 +68,19 @@ def with_host(request: Request, lan: Lan, networks: Networks) -> None:
             for parameter, net in networks:
                 if net.overlaps(one.network):
                     raise p.ParameterError(parameter, str(net), f"overlaps {one} of {name}; choose another network")
+
+
+def _no_host(parameter: str, address: Address, name: str, one: Interface) -> None:
+    """Refuse the addresses of a network that are not for a single host."""
+    network = one.network
+    if network.num_addresses <= 2 or one.is_link_local:
+        return
+    words = {network.network_address: "network address" if one.version == 4 else "subnet-router anycast address"}
+    if one.version == 4:
+        words[network.broadcast_address] = "broadcast address"
+    if address in words:
+        reason = f"is the {words[address]} of {network} on {name}; choose an address between"
+        raise p.ParameterError(parameter, str(address), reason)
 
 
 def with_others(now: ClusterState, request: Request, lan: Lan, networks: Networks, others: t.Iterable[State]) -> None:

@@ -45,6 +45,7 @@ def cluster_from(params: t.Mapping[str, t.Any]) -> Cluster:
         shared=params["shared"],
         hash_as=_hash_as(params, address),
         engine=params["engine"],
+        firewall=params.get("firewall"),
     )
 
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from .._kernel.kernel import Kernel
 from .._kernel.observed import View
 from .._kernel.steps import Planned
-from . import claim, prerequisites
+from . import claim, forward_rules, prerequisites
 from .cluster import TABLE_PREFIX, Cluster
 from .engines import choice, nft_listing
 from .engines.engine import IptablesState
@@ -37,8 +37,9 @@ def clusterip(kernel: Kernel, cluster: Cluster, present: bool) -> Planned:
     proxies = [(cluster.interface, cluster.address)]
     views.update(kernel.observe([""], ("addresses", "routes", "neighbours", "fdb", "multicast"), sysctls, proxies))
     listings = kernel.tables(claim.tables_of(cluster), views)
+    on_host = forward_rules.looked_at(cluster, present)
     if cluster.version == 4:
-        netnses = [member.netns for member in cluster.members]
+        netnses = [*(member.netns for member in cluster.members), *([""] if on_host else [])]
         state = replace(state, saved=kernel.saved(netnses, cluster.address))
     missing = prerequisites.missing(cluster, views) if present else []
     if present:

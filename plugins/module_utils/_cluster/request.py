@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from .. import _params as p
 from .._state import defaults, schema
 from .._state.cluster import Claims, Failover, Protocol, Service, Settings
-from . import failover_settings, hashing
+from . import hashing, health_check
 from .cluster import ROUTED, STEER, cluster_name, hash_parameters
 from .engines.registry import own_hash
 from .uplinks.registry import uplink_named
@@ -112,6 +112,7 @@ class Request:
     engine: t.Literal["nftables", "xt_cluster", "clusterip", "auto"]
     hash_as: t.Literal["nftables", "xt_cluster", "clusterip"]
     force: bool
+    firewall: bool
     shared: bool  # with other hosts
     buckets: tuple[int, ...]  # if shared: those of this host
     failover: Failover | None
@@ -161,6 +162,7 @@ def request_from(wanted: Wanted) -> Request:
         engine=t.cast(t.Any, engine),
         hash_as=_choice("hash_as", wanted, own_hash(engine)),
         force=_flag("force", wanted.get("force")),
+        firewall=_flag("firewall", wanted.get("firewall")),
         shared=_flag("shared", wanted.get("shared")),
         buckets=tuple(_whole("buckets", bucket) for bucket in wanted.get("buckets") or []),
         failover=_failover(wanted.get("failover") or {}),
@@ -200,7 +202,7 @@ def _by_version(wanted: Wanted, ipv4: str, ipv6: str) -> dict[int, str]:
 def _failover(given: Wanted) -> Failover | None:
     if not given:
         return None
-    failover_settings.check(given)
+    health_check.check(given)
     return schema.parse(Failover, given, "failover")
 
 

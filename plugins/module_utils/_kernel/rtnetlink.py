@@ -29,10 +29,11 @@ RT_TABLE_MAIN = 254  # linux/rtnetlink.h
 NUD_NOARP, NUD_PERMANENT = 0x40, 0x80  # linux/neighbour.h
 NTF_PROXY = 0x08
 
-RTM_GETLINK, RTM_GETADDR, RTM_GETROUTE, RTM_GETNEIGH = 18, 22, 26, 30
+RTM_GETLINK, RTM_GETADDR, RTM_GETROUTE, RTM_GETNEIGH, RTM_GETRULE = 18, 22, 26, 30, 34
 IFINFOMSG = struct.Struct("=BxHiII")  # family, type, index, flags, change
 IFADDRMSG = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, index
 RTMSG = struct.Struct("=BBBBBBBBI")  # family, length of dst, of src, tos, table, protocol, scope, type, flags
+RULEMSG = RTMSG  # family, length of dst, of src, tos, table, -, -, action, flags: linux/fib_rules.h
 NDMSG = struct.Struct("=BxxxiHBB")  # family, index, state, flags, type
 
 # Attributes.
@@ -41,7 +42,9 @@ IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_KIND, IFLA_INFO_SLAVE_DATA = 1, 
 IFLA_BR_MCAST_SNOOPING = 23
 IFLA_BRPORT_LEARNING, IFLA_BRPORT_UNICAST_FLOOD, IFLA_BRPORT_NEIGH_SUPPRESS = 8, 9, 32
 IFA_ADDRESS, IFA_LOCAL = 1, 2
-RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PREFSRC, RTA_TABLE = 1, 4, 5, 7, 15
+RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PREFSRC, RTA_MULTIPATH, RTA_TABLE, RTA_VIA = 1, 4, 5, 7, 9, 15, 18
+FRA_DST, FRA_SRC, FRA_IIFNAME, FRA_PRIORITY, FRA_FWMARK, FRA_SUPPRESS_PREFIXLEN, FRA_TABLE = 1, 2, 3, 6, 10, 14, 15
+FRA_OIFNAME, FRA_L3MDEV, FRA_UID_RANGE, FRA_PROTOCOL, FRA_IP_PROTO, FRA_SPORT, FRA_DPORT = 17, 19, 20, 21, 22, 23, 24
 NDA_DST, NDA_LLADDR, NDA_MASTER = 1, 2, 9
 
 _HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, port
@@ -75,6 +78,10 @@ class Reader:
     def routes(self) -> list[Message]:
         """(family, length of dst, of src, tos, table, protocol, scope, type, flags) and RTA_… of every route."""
         return self.dump(RTM_GETROUTE, RTMSG, RTMSG.pack(0, 0, 0, 0, 0, 0, 0, 0, 0))
+
+    def rules(self) -> list[Message]:
+        """(family, length of dst, of src, tos, table, -, -, action, flags) and FRA_… of every routing rule."""
+        return self.dump(RTM_GETRULE, RULEMSG, RULEMSG.pack(0, 0, 0, 0, 0, 0, 0, 0, 0))
 
     def neighbours(self, family: int = 0, flags: int = 0) -> list[Message]:
         """(family, index, state, flags, type) and NDA_… of every neighbour; AF_BRIDGE: of every FDB entry."""

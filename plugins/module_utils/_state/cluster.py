@@ -47,6 +47,7 @@ class Settings:
     engine: t.Literal["nftables", "xt_cluster", "clusterip", "auto"] = defaults.ENGINE
     hash_as: t.Literal["nftables", "xt_cluster", "clusterip", ""] = ""  # "": the engine's own
     force: bool = False
+    firewall: bool = omitted(False)
     forward_ipv6: bool = False
     hash_init: int = defaults.HASH_INIT
     total_nodes: v.Bucket = defaults.TOTAL_NODES
@@ -151,7 +152,6 @@ class Bridge:
     ports: tuple[v.Interface, ...]
     routes: tuple[Route, ...]
     mac: t.Optional[v.Mac] = omitted(None)
-    mtu: t.Optional[int] = omitted(None)
     addresses: tuple[v.InterfaceAddress, ...] = omitted(())
     fdb: tuple[FdbEntry, ...] = omitted(())
     exclusive: bool = omitted(True)

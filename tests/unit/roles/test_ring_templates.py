@@ -15,7 +15,6 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from ansible.errors import AnsibleFilterError
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 
@@ -118,15 +117,3 @@ def test_paths_and_units_in_roles_and_playbooks_are_those_of_the_program() -> No
     texts = [path.read_text() for folder in ("roles", "playbooks") for path in (ROOT / folder).rglob("*.yml")]
     named = {unit for text in texts for unit in re.findall(r"\b(clustered-openvpn[a-z-]*)@", text)}
     assert named <= {units.CLUSTER, units.WATCH, paths.CLAIMS, paths.VRRP}
-
-
-@pytest.mark.parametrize(
-    "address",
-    ["192.0.2.2 } accept\n}}\ntable ip evil { }\n#", "192.0.2.2\n}\nglobal_defs {", ["192.0.2.2"], {"a": 1}, 5],
-)
-def test_an_address_in_the_facts_of_a_host_is_no_text_for_other_hosts(address: t.Any) -> None:
-    hosts = [Host(number) for number in (1, 2)]
-    hosts[1].variables["ansible_facts"]["eth0"]["ipv4"] = {"address": address, "netmask": "255.255.255.0"}
-    reported = {host.name: host.template("{{ __clusterip_cluster_settings }}") for host in hosts}
-    with pytest.raises(AnsibleFilterError, match=r"\bh2 reports it"):
-        cluster_ring(reported)

@@ -161,17 +161,6 @@ def test_what_is_said_of_a_tunnel_counts_more_than_what_is_said_of_all():
     assert [(x["number"], x["weight"], x["rate"]) for x in tunnels] == [(1, 1, 0), (2, 2, 33.3), (7, 1, 40)]
 
 
-def test_weights_follow_rates_where_no_tunnel_has_one():
-    def weights(*tunnels, **other):
-        return [tunnel["weight"] for tunnel in lay_out(tunnels=list(tunnels), **other)["bundles"][0]["tunnels"]]
-
-    assert weights({"rate": 40}, {"rate": "20"}, {"rate": 20}, {"rate": 10}) == [4, 2, 2, 1]
-    assert weights({}, {"rate": 20}, rate=40) == [2, 1]
-    assert weights({"rate": 40, "weight": 1}, {"rate": 20}) == [1, 1]
-    assert weights({"rate": 40, "weight": None}, {"rate": 20}) == [2, 1]
-    assert weights({}, {}, rate=40) == [1, 1]
-
-
 def test_what_goes_need_not_fit_the_host():
     assert lay_out(tunnels=[{"cpus": [7]}], cores=2, leaving=True)
 
@@ -234,21 +223,3 @@ def test_a_bundle_stays_in_its_namespace(before, now, message, leaving):
 def test_the_name_of_a_cluster_is_refused():
     with pytest.raises(ParameterError, match="the name of a cluster on this host"):
         _layout.layout(SETTINGS, files.state_of(layouts.layout(name="site")))
-
-
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("address", "2001:db8::1%\nscript-security 2\nup /bin/sh"),
-        ("address", "203.0.113.1 1194\nup x"),
-        ("address", ["203.0.113.1"]),
-        ("networks", ["192.168.1.0/24; reboot"]),
-        ("networks", ["fd00::%\nx/64"]),
-        ("networks", [{"a": 1}]),
-        ("networks", "192.168.1.0/24"),
-        ("facts", ["interfaces", "tunnel_bundle_networks"]),
-    ],
-)
-def test_values_of_the_other_end_are_refused_with_its_name(key, value):
-    with pytest.raises(ParameterError, match="right"):
-        lay_out(ends=[ENDS[0], {**ENDS[1], key: value}])

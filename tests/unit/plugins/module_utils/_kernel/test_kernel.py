@@ -13,7 +13,7 @@ from ansible_collections.clustered.openvpn.plugins.module_utils._kernel import s
 from ansible_collections.clustered.openvpn.plugins.module_utils._kernel.check_mode import CheckModeKernel
 from ansible_collections.clustered.openvpn.plugins.module_utils._kernel.observed import View
 
-MODULES = ("netns", "veth", "bridge", "clusterip", "clusterip_info", "tunnel_bundle")
+MODULES = ("netns", "veth", "bridge", "clusterip", "clusterip_info", "preflight", "tunnel_bundle")
 
 
 def test_modules_do_not_import_pyroute2_at_their_start() -> None:
