@@ -9,9 +9,8 @@ from __future__ import annotations
 import typing as t
 
 from ansible.errors import AnsibleFilterError
-from ansible.utils.display import Display
 
-from ..module_utils._openvpn import instance, options
+from ..module_utils._openvpn import instance
 
 ROLES = ("server", "client")
 
@@ -23,24 +22,9 @@ def openvpn_instance_names(name: str, role: str = "server") -> dict[str, str]:
     return instance.instance_names(name, role)
 
 
-def openvpn_option_errors(
-    instances: t.Sequence[t.Mapping[str, t.Any]],
-    extra_options: t.Sequence[str] = (),
-    variable: str = "openvpn_server_extra_options",
-    instances_variable: str = "openvpn_server_instances",
-    client_files: str = "",
-) -> list[str]:
-    """Options of OpenVPN with which servers would run and serve nobody, or which have no effect. Warns of others."""
-    found = options.extra_options_errors(variable, extra_options, instances, instances_variable)
-    errors, warnings = options.client_addresses(client_files, instances)
-    for sentence in warnings:
-        Display().warning(sentence)
-    return found + errors
-
-
 class FilterModule:
     """The filters that Ansible loads."""
 
     def filters(self) -> dict[str, t.Callable[..., t.Any]]:
         """Name -> function."""
-        return {"openvpn_instance_names": openvpn_instance_names, "openvpn_option_errors": openvpn_option_errors}
+        return {"openvpn_instance_names": openvpn_instance_names}

@@ -18,6 +18,7 @@ _NETNS = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_.:@+-]*\Z")
 _VARIABLE = re.compile(
     r"(clusterip_cluster|migrate_engine|netns_cluster|openvpn_client|openvpn_server|pki|prerequisites|tunnel_bundle)_"
 )
+_DECIMAL = re.compile(r"[0-9]{1,20}\Z")
 IFNAMSIZ = 16  # linux/if.h, with the closing zero byte
 
 
@@ -26,6 +27,14 @@ class ParameterError(ValueError):
 
     def __init__(self, parameter: str, value: t.Any, remedy: str):
         super().__init__(f"{parameter}: {value!r}: {remedy}")
+
+
+def printed_number(text: t.Any) -> int | None:
+    """A decimal number that a program or the kernel has printed; None for anything else.
+
+    str.isdigit() accepts characters that int() refuses, and int() a sign, spaces, and digits without limit.
+    """
+    return int(text) if isinstance(text, str) and _DECIMAL.match(text) else None
 
 
 def text(parameter: str, value: str) -> str:

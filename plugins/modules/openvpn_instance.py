@@ -25,10 +25,9 @@ description:
   - If the configuration of one instance fails its trial, the task fails before any change.
   - Before a process is started or restarted, the module checks for problems with which OpenVPN would not start or would
     refuse all clients. These are an expired certificate, a certificate that does not match its key or its CA, a
-    revocation list that is expired or issued by another CA, a file that the user cannot read, a port in use, and a
-    script without the C(script-security) that it needs. If it finds one, the task fails before any change.
-    Certificates, revocation lists and scripts of instances that keep running are checked, too, but only cause warnings.
-  - Directives that the command line overrides, such as C(status), C(log) and C(management), cause a warning.
+    revocation list that is expired or issued by another CA, a file that the user cannot read, and a port in use. If it
+    finds one, the task fails before any change. Certificates and revocation lists of instances that keep running are
+    checked, too, but only cause warnings.
   - An instance that was not running is started without a trial, and stopped again if it does not become ready.
 options:
   instances:

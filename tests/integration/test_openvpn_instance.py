@@ -210,19 +210,6 @@ def test_a_configuration_that_fails_its_trial_leaves_the_running_instances_alone
     assert all(i["ready"] and i["pid"] == before[i["name"]] for i in lab.info(server, other))
 
 
-def test_a_script_that_openvpn_would_not_run_is_refused_before_it_refuses_clients(lab: OpenVpnLab) -> None:
-    server = lab.server(extra="client-connect /bin/true\n")
-    result = lab.ensure(server)
-    assert result["failed"]
-    assert not result["changed"]
-    assert "'client-connect /bin/true' in the configuration: OpenVPN runs this script only with" in result["msg"]
-    lab.write("s.conf", lab.server_config(extra="client-connect /bin/true\nscript-security 2\nstatus /tmp/s 5\n"))
-    result = lab.ensure(server)
-    only(result)
-    assert any("'status' in the configuration" in str(warning) for warning in result["warnings"])
-    only(lab.ensure(lab.client()))
-
-
 def test_a_trial_does_not_touch_what_the_running_instance_owns(lab: OpenVpnLab) -> None:
     state = Path(f"/var/lib/clustered-openvpn/{lab.name('s')}")
     hook = lab.write("hook", f"#!/bin/sh\necho $1 >>{lab.directory}/hooked/$$\n")

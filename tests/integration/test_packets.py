@@ -324,39 +324,6 @@ def test_absent_leaves_the_host_as_it_was(world: World, uplink: str, distributio
     assert not differences_at_last(lambda: before, lambda: states_of([world.host]))
 
 
-def test_the_mtu_of_the_nic_is_that_of_the_way_to_the_members(world: World) -> None:
-    """Frames above the MTU of the bridge or of a member's port are dropped without an error to anybody."""
-    world.lan(1)
-    client = world.name("c1")
-    for netns in (world.host, world.name("switch"), client):
-        ports = re.findall(r"^(?!lo)([^\s@]+)", sh("ip -br link show type veth", netns), re.M)
-        assert ports
-        sh(" && ".join(f"ip link set {port} mtu 9000" for port in ports), netns)
-
-    def built(mtu: int) -> Built:
-        return Built(world, 1, facts={"interfaces": ["nic0"], "nic0": {"mtu": mtu}})
-
-    def mtus() -> set[str]:
-        links = sh("ip -o link show type veth; ip -o link show type bridge", world.host)
-        links = "\n".join(line for line in links.splitlines() if "nic0" not in line)
-        return set(re.findall(r" mtu (\d+)", links + sh("ip -o link show dev eth0", cluster.names[0])))
-
-    cluster = built(1500)
-    cluster.build()
-    cluster.serve()
-    try:
-        assert mtus() == {"1500"}
-        sh(f"ip route replace {ADDRESS} dev eth0 mtu lock 9000", client)
-        assert ask_udp(client, ADDRESS, PORT, size=5000, timeout=0.5) == [], "the whole datagram in one frame"
-        large = built(9000)
-        assert large.build() == [False, True, False, False], "the bridge takes the MTU of its ports by itself"
-        assert large.build() == [False] * 4
-        assert mtus() == {"9000"}
-        assert ask_udp(client, ADDRESS, PORT, size=5000) == large.names
-    finally:
-        cluster.stop()
-
-
 def test_two_clusters_on_one_host_do_not_disturb_each_other(world: World) -> None:
     world.lan(12)
     one = Built(world, 2)

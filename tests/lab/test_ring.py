@@ -7,11 +7,14 @@
 from __future__ import annotations
 
 import collections
+import socket
+import struct
 import subprocess
 import time
 import typing as t
 
 import pytest
+from integration.world import within
 
 from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn import management
 
@@ -111,6 +114,22 @@ def test_openvpn_clients_are_served_by_the_predicted_host(ring: Ring) -> None:
     wait_until(lambda: served_at(ring) == wanted, 10, f"wanted {wanted}, but {served_at(ring)}")
 
 
+def test_the_audit_names_who_else_advertises_the_slots(ring: Ring) -> None:
+    assert "Each bucket has one owner" in ring.converge("audit.yml")
+    before = ring.wait_until_owned(5)
+    advert = struct.pack("!BBBBHH4s", 0x31, 200, 254, 1, 30, 0, bytes(4))
+    with within(ring.netns("c1")), socket.socket(socket.AF_INET, socket.SOCK_RAW, 112) as sender:
+        sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 255)
+        for _repeated in range(20):
+            sender.sendto(advert, ("224.0.0.181", 0))
+            time.sleep(0.1)
+    assert ring.wait_until_owned(1) == before, "it takes no slot"
+    status, output = ring.play("audit.yml")
+    assert status != 0
+    for host in ring.hosts:
+        assert f"{host}: 203.0.113.101 advertises the cluster's VRRP identifiers" in " ".join(output.split())
+
+
 def test_an_administrator_who_talks_to_a_server_is_no_failure(ring: Ring) -> None:
     before = ring.wait_until_owned(5)
     host = ring.hosts[0]
@@ -146,6 +165,10 @@ def hang(ring: Ring, host: str) -> None:
     ring.run_on(host, "kill -STOP $(systemctl show --property MainPID --value openvpn-server@vpn-udp)")
 
 
+def freeze_claims(ring: Ring, host: str) -> None:
+    ring.run_on(host, "kill -STOP $(systemctl show --property MainPID --value clustered-openvpn-claims@vpn)")
+
+
 def nothing(ring: Ring, host: str) -> None:
     del ring, host
 
@@ -164,7 +187,10 @@ def let_go(ring: Ring, host: str) -> None:
     ring.run_on(host, "kill -CONT $(systemctl show --property MainPID --value openvpn-server@vpn-udp)")
 
 
-FAULTS = [(kill_keepalived, nothing), (kill_group, nothing), (hang, let_go), (cut, mend), (power_off, power_on)]
+FAULTS = [
+    *((kill_keepalived, nothing), (kill_group, nothing), (freeze_claims, nothing), (hang, let_go)),
+    *((cut, mend), (power_off, power_on)),
+]
 
 
 @pytest.mark.parametrize(("fault", "cure"), FAULTS, ids=lambda function: function.__name__)
@@ -256,6 +282,34 @@ def test_both_halves_of_a_split_network_serve_and_one_after_it_heals(ring: Ring)
         wait_until(lambda: all(set(by) & {"h1", "h2"} for by in ring.owners().values()), 10, "the others serve theirs")
     after = ring.wait_until_owned(5)
     assert set(after) == set(before)
+
+
+def test_the_election_moves_to_another_group_without_a_gap(ring: Ring, capsys: pytest.CaptureFixture[str]) -> None:
+    before = ring.wait_until_owned(10)
+    status, output = ring.play(clusterip_cluster_first_vrid=101, clusterip_cluster_vrrp_group="224.0.0.18")
+    assert status == 0, output[-6000:]
+    sampler = Sampler(ring)
+    pings = ring.pinging(ring.sources[:KEPT])
+    sampler.start()
+    output = ring.converge(clusterip_cluster_first_vrid=192, clusterip_cluster_vrrp_group="224.0.0.181")
+    longest = sampler.end()
+    lost = pings.lost()
+    say(
+        capsys,
+        f"from 101 in 224.0.0.18 to 192 in 224.0.0.181: {longest}, looked at every {sampler.pause:.2f} s at the most",
+    )
+    assert "VRRP changes from 224.0.0.18, identifiers 101 to 164, to 224.0.0.181" in " ".join(output.split())
+    assert longest == {"unowned": 0.0, "doubly owned": 0.0}
+    assert lost == {}
+    time.sleep(6)  # three comparisons of the claims processes with keepalived
+    assert ring.wait_until_owned(1) == before
+    for host in ring.hosts:
+        conf = ring.run_on(host, "cat /etc/clustered-openvpn/vpn.ring/keepalived.conf")
+        assert "vrrp_mcast_group4 224.0.0.181" in conf
+        assert "priority 254" not in conf
+        assert "224.0.0.18 " not in ring.run_on(host, "nft list table ip clustered_openvpn_vpn.vrrp")
+    assert ring.changed(ring.converge()) == dict.fromkeys(ring.hosts, 0)
+    assert ring.wait_until_owned(1) == before
 
 
 @pytest.mark.soak

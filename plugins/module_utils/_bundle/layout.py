@@ -23,7 +23,7 @@ from .._state.cluster import ClusterState
 from .._state.files import State, state_of
 from .._state.schema import plain
 from . import bundle as _bundle
-from .weights import MAX_SLOTS, by_rate
+from .weights import MAX_SLOTS
 
 Data = dict[str, t.Any]
 Network = t.Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
@@ -186,7 +186,7 @@ def _tunnels(settings: t.Mapping[str, t.Any], networks: list[Network]) -> list[D
     if not 1 <= len(items) <= _bundle.MAX_TUNNELS:
         raise p.ParameterError("tunnels", given, f"a bundle has 1 to {_bundle.MAX_TUNNELS} tunnels")
     cores = settings.get("cores")
-    result: list[Data] = []
+    result = []
     for i, item in enumerate(items):
         where = f"tunnels[{i}]"
         if not isinstance(item, dict) or not set(item) <= {*TUNNEL_KEYS}:
@@ -212,9 +212,6 @@ def _tunnels(settings: t.Mapping[str, t.Any], networks: list[Network]) -> list[D
             }
         )
     p.unique("tunnels.number", (item["number"] for item in result))
-    if not any(isinstance(item, dict) and item.get("weight") is not None for item in items):
-        for made, weight in zip(result, by_rate([made["rate"] for made in result])):
-            made["weight"] = weight
     return result
 
 

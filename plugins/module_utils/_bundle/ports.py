@@ -13,7 +13,7 @@ from .._openvpn import ports
 from .._openvpn.config import Endpoint
 from .._openvpn.instance import MANAGEMENT_SOCKET, RUN, Instance, management_socket
 from .._openvpn.processes import command_line
-from .._params import ParameterError
+from .._params import ParameterError, printed_number
 from . import watch_process
 from .bundle import Bundle
 
@@ -43,5 +43,6 @@ def _own_processes(bundle: Bundle, supervisor: str) -> set[int]:
     if supervisor == "process":
         watch = watch_process.running(bundle.name).get("pid", 0)
     else:
-        watch = int(run(["systemctl", "show", "--property=MainPID", "--value", bundle.watch_unit]).strip() or 0)
+        shown = run(["systemctl", "show", "--property=MainPID", "--value", bundle.watch_unit])
+        watch = printed_number(shown.strip()) or 0
     return {*tunnels, watch} - {0}

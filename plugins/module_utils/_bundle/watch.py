@@ -11,6 +11,7 @@ live tunnels, also when packets are lost in one direction only.
 from __future__ import annotations
 
 import contextlib
+import re
 import select
 import socket
 import time
@@ -34,10 +35,13 @@ def watch(bundle: Bundle, until: t.Callable[[], bool], log: t.Callable[[str], No
         TunnelWatch(bundle, kernel, log).run(until)
 
 
-def received_packets(text: str) -> dict[str, int]:
+# name: bytes, packets …; the name is any bytes but white space, colon and slash
+_RECEIVED = re.compile(rb"^ *([^\s:]+): *[0-9]+ +([0-9]+) ", re.M)
+
+
+def received_packets(text: bytes) -> dict[str, int]:
     """C(/proc/net/dev): interface -> number of received packets. Pure."""
-    lines = (line.partition(":") for line in text.splitlines()[2:])
-    return {name.strip(): int(numbers.split()[1]) for name, _colon, numbers in lines}
+    return {name.decode(errors="surrogateescape"): int(packets) for name, packets in _RECEIVED.findall(text)}
 
 
 class TunnelWatch:
@@ -125,7 +129,7 @@ class TunnelWatch:
                 return
 
     def _count_packets(self, now: float) -> None:
-        with open("/proc/net/dev", encoding="utf-8") as file:
+        with open("/proc/net/dev", "rb") as file:
             packets = received_packets(file.read())
         for tunnel in self._bundle.tunnels:
             count = packets.get(tunnel.device, 0)

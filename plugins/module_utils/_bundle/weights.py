@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 import typing as t
-from fractions import Fraction
 
 from .. import _params as p
 from .._cluster import buckets as _buckets
@@ -45,23 +44,6 @@ def packet_slots(weights: t.Mapping[int, int]) -> list[int]:
         credit[best] -= total
         slots.append(best)
     return slots
-
-
-def by_rate(rates: t.Sequence[float]) -> list[int]:
-    """Weights in proportion to the rates of all tunnels; 1 for each if one of them has no limit (0).
-
-    Equal shares would fill the queue of the slowest tunnel while the others have room.
-    """
-    if not rates or not all(0 < rate < math.inf for rate in rates):
-        return [1] * len(rates)
-    exact = [Fraction(str(rate)) for rate in rates]
-    common = math.lcm(*(rate.denominator for rate in exact))
-    whole = [int(rate * common) for rate in exact]
-    weights = [one // math.gcd(*whole) for one in whole]
-    if sum(weights) <= MAX_SLOTS:
-        return weights
-    room = MAX_SLOTS - len(weights)
-    return [max(1, int(rate * room / sum(exact))) for rate in exact]
 
 
 def flow_buckets(weights: t.Mapping[int, int], live: t.Collection[int]) -> dict[int, list[int]]:

@@ -51,7 +51,7 @@ class Lan:
     uplink: Uplink
     bridge: str
     families: tuple[Family, ...]
-    mtu: int | None = None  # of the NIC, and so of the members' links
+    mtu: int | None = None
 
     @property
     def has_ipv6(self) -> bool:
@@ -98,8 +98,7 @@ def lan(request: Request) -> Lan:
         return Lan(request.uplink, "", ())
     if request.uplink.internal_network:
         bridge = p.interface_name("name", f"br-{request.name}")
-        mtu = _fact(request.facts, request.interface).get("mtu")
-        return Lan(request.uplink, bridge, tuple(_internal(request, version) for version in versions), mtu)
+        return Lan(request.uplink, bridge, tuple(_internal(request, version) for version in versions))
     if not request.bridge:
         raise p.ParameterError("bridge", "", "uplink=bridged needs the bridge that the LAN is on")
     bridge = p.interface_name("bridge", request.bridge)

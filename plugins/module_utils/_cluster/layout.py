@@ -42,8 +42,6 @@ from .parameters import cluster_from
 from .request import Instance, Request
 from .retired import retired
 
-DEFAULT_MTU = 1500  # of veth pairs and bridges
-
 # A member routes, answers ARP only for addresses of the interface asked, never uses the service address as the sender
 # of an ARP request, and ignores redirects: its way out is the host.
 MEMBER_SYSCTLS = {
@@ -64,7 +62,7 @@ def layout(request: Request, previous: State | None = None, others: t.Iterable[S
     """The desired state. C(others): those of other clusters and bundles of the host. Raises ParameterError."""
     if isinstance(previous, BundleState):
         raise p.ParameterError("name", request.name, "a bundle of this host has this name; choose another one")
-    net = _with_mtu(lan(request), previous)
+    net = lan(request)
     networks = conflicts.networks_of(request, net)
     conflicts.among_themselves(request, networks)
     if not request.leaving:
@@ -93,12 +91,6 @@ def layout(request: Request, previous: State | None = None, others: t.Iterable[S
     if not request.leaving:
         _refuse(state)
     return replace(state, retired=retired(previous, state, request.facts.get("interfaces", ())))
-
-
-def _with_mtu(net: Lan, previous: ClusterState | None) -> Lan:
-    """Links of a routed cluster have the kernel's default MTU anyway: it is stored only after another one."""
-    stored = previous and any(veth.mtu for veth in previous.veths)
-    return replace(net, mtu=None) if net.uplink.internal_network and net.mtu == DEFAULT_MTU and not stored else net
 
 
 def _settings(request: Request, net: Lan) -> Settings:
@@ -151,7 +143,7 @@ def _bridge(net: Lan, request: Request, members: tuple[Member, ...]) -> Bridge:
     if net.uplink.members_on_lan:  # its addresses and MAC are configured elsewhere
         return replace(bridge, exclusive=False)
     addresses = tuple(family.interface(family.host) for family in net.families)
-    return replace(bridge, mac=member_mac(request.name, "bridge"), mtu=net.mtu, addresses=addresses)
+    return replace(bridge, mac=member_mac(request.name, "bridge"), addresses=addresses)
 
 
 def _route_to(member: Member, net: ipaddress.IPv4Network | ipaddress.IPv6Network) -> Route:

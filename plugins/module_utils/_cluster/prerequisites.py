@@ -24,7 +24,7 @@ def missing(cluster: Cluster, views: Views) -> list[str]:
         f"{parameter}: {name!r}: no such interface on this host{hint}"
         for parameter, name, hint in (
             ("interface", cluster.interface, ""),
-            ("bridge", cluster.bridge, "; create it first with clustered.openvpn.bridge"),
+            ("bridge", cluster.bridge, "; make it first with clustered.openvpn.bridge"),
         )
         if name and name not in links
     ]
@@ -41,7 +41,7 @@ def missing(cluster: Cluster, views: Views) -> list[str]:
     if cluster.bridge in links and not links[cluster.bridge].up:
         result.append(f"bridge: {cluster.bridge!r}: is down; set it up first with clustered.openvpn.bridge")
     result.extend(
-        f"nodes.netns: {member.netns!r}: no such network namespace; create it first with clustered.openvpn.netns"
+        f"nodes.netns: {member.netns!r}: no such network namespace; make it first with clustered.openvpn.netns"
         for member in cluster.namespaces
         if not views[member.netns].exists
     )

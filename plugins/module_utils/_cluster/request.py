@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from .. import _params as p
 from .._state import defaults, schema
 from .._state.cluster import Claims, Failover, Protocol, Service, Settings
-from . import failover_settings, hashing
+from . import hashing, health_check
 from .cluster import ROUTED, STEER, cluster_name, hash_parameters
 from .engines.registry import own_hash
 from .uplinks.registry import uplink_named
@@ -200,7 +200,7 @@ def _by_version(wanted: Wanted, ipv4: str, ipv6: str) -> dict[int, str]:
 def _failover(given: Wanted) -> Failover | None:
     if not given:
         return None
-    failover_settings.check(given)
+    health_check.check(given)
     return schema.parse(Failover, given, "failover")
 
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import typing as t
 
@@ -114,11 +115,19 @@ def _fdb(reader: rtnetlink.Reader) -> dict[int, set[str]]:
     return found
 
 
+# index, name, users, flag, address; the name is any bytes but white space
+_MULTICAST = re.compile(rb"^([0-9]+)[ \t]+\S+[ \t]+[0-9]+[ \t]+([0-9]+)[ \t]+((?:[0-9a-f]{2})+)$", re.M)
+
+
 def _multicast() -> dict[int, set[str]]:
-    """MAC addresses added by C(ip maddr add). The kernel's own memberships do not have the flag C(global)."""
+    with open("/proc/thread-self/net/dev_mcast", "rb") as file:
+        return multicast(file.read())
+
+
+def multicast(table: bytes) -> dict[int, set[str]]:
+    """MAC addresses added by C(ip maddr add). The kernel's own memberships do not have the flag C(global). Pure."""
     found: dict[int, set[str]] = {}
-    with open("/proc/thread-self/net/dev_mcast", encoding="ascii") as file:
-        for index, _name, _users, is_global, address in map(str.split, file):
-            if int(is_global):
-                found.setdefault(int(index), set()).add(bytes.fromhex(address).hex(":"))
+    for index, is_global, address in _MULTICAST.findall(table):
+        if int(is_global):
+            found.setdefault(int(index), set()).add(bytes.fromhex(address.decode()).hex(":"))
     return found

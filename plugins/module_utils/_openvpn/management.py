@@ -15,7 +15,10 @@ import time
 import typing as t
 from dataclasses import dataclass
 
+from .._params import printed_number
+
 END = "END"
+MAX_ANSWER = 1 << 24  # bytes of a conversation: the status of tens of thousands of clients
 
 
 class ManagementError(Exception):
@@ -97,8 +100,9 @@ def parse_status(lines: t.Sequence[str]) -> Status:
     for line in lines:
         if "\t" not in line:  # a client's statistics: "TCP/UDP read bytes,3508"
             key, comma, value = line.partition(",")
-            if comma and value.isdigit():
-                counters[key] = int(value)
+            number = printed_number(value)
+            if comma and number is not None:
+                counters[key] = number
             continue
         fields = line.split("\t")
         if fields[:2] == ["HEADER", "CLIENT_LIST"]:
@@ -140,7 +144,8 @@ def _client(row: t.Mapping[str, str]) -> Client:
 
 
 def _int(text: str | None, otherwise: int = 0) -> int:
-    return int(text) if text and text.isdigit() else otherwise
+    number = printed_number(text)
+    return otherwise if number is None else number
 
 
 class Management:
@@ -153,6 +158,7 @@ class Management:
         self._path = path
         self._deadline = time.monotonic() + timeout
         self._buffer = b""
+        self._received = 0  # bytes
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
             self._socket.settimeout(timeout)
@@ -243,6 +249,9 @@ class Management:
                 raise ManagementError(f"the management socket was closed: {exc}") from exc
             if not chunk:
                 raise ManagementError("the management socket was closed")
+            self._received += len(chunk)
+            if self._received > MAX_ANSWER:
+                raise ManagementError(f"the management socket sends more than {MAX_ANSWER} bytes")
             self._buffer += chunk
         line, _newline, self._buffer = self._buffer.partition(b"\n")
         return line.decode(errors="replace").rstrip("\r")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from .._kernel import namespaces
 from .._kernel.command import CommandError
+from .._params import printed_number
 from . import processes, supervisor
 from .config import Endpoint
 from .instance import Instance
@@ -49,12 +50,13 @@ def parse_ss(output: str) -> list[Listener]:
         host = host.strip("[]").partition("%")[0].strip("[]")
         # ss prints * for a socket of both families, and [::] for one of IPv6 only
         wildcard = {"*": (6, False), "::": (6, True), "0.0.0.0": (4, False)}.get(host)
-        if not port.isdigit():
+        number = printed_number(port)
+        if number is None:
             continue
-        endpoint = Endpoint(fields[0], int(port), host)
+        endpoint = Endpoint(fields[0], number, host)
         if wildcard:
-            endpoint = Endpoint(fields[0], int(port), "", wildcard[0], v6only=wildcard[1])
-        users = re.findall(r'\("((?:[^"\\]|\\.)*)",pid=(\d+)', fields[6] if len(fields) > 6 else "")
+            endpoint = Endpoint(fields[0], number, "", wildcard[0], v6only=wildcard[1])
+        users = re.findall(r'\("((?:[^"\\]|\\.)*)",pid=([0-9]{1,10})', fields[6] if len(fields) > 6 else "")
         found += [Listener(endpoint, int(pid), name) for name, pid in users] or [Listener(endpoint)]
     return found
 

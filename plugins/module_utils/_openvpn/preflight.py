@@ -16,7 +16,7 @@ import typing as t
 
 from .._kernel import namespaces
 from .._kernel.command import CommandError, missing
-from . import options, ports, supervisor
+from . import ports, supervisor
 from .certificates import Findings, Pem, check
 from .config import READ_AT_CONNECT, Config, Endpoint, read_file
 from .instance import Instance
@@ -52,7 +52,7 @@ def missing_prerequisites(instances: t.Iterable[ManagedInstance]) -> list[str]:
         if not namespaces.exists(i.netns):
             found.append(
                 f"{i.name}: netns: the network namespace {i.netns!r} does not exist; "
-                "create it first with clustered.openvpn.netns"
+                "create it with the module clustered.openvpn.netns"
             )
         if managed.config is None:
             found.append(f"{i.name}: config: {i.config!r} does not exist or is not a file; write it first")
@@ -87,12 +87,11 @@ def failing_starts(instances: t.Collection[ManagedInstance], warn: t.Callable[[s
         name, instance = managed.name, managed.instance
         connects = managed.config.has("client") or managed.config.has("tls-client")
         findings = certificates.check(managed.config, "client" if connects else instance.role)
-        errors = findings.errors + [f"{instance.config}: {one}" for one in options.blocked_scripts(managed.config)]
-        overridden = [f"{instance.config}: {one}" for one in options.overridden(managed.config)]
-        for sentence in findings.warnings + overridden + ([] if managed.starts else errors):
+        for sentence in findings.warnings + ([] if managed.starts else findings.errors):
             warn(f"{name}: {sentence}")
         if not managed.starts:
             continue
+        errors = list(findings.errors)
         if no_access.get(name):
             account = f"the user {instance.user} with the group {instance.group}"
             errors.append(f"{account} cannot read {', '.join(no_access[name])}; change their owner or mode")

@@ -11,6 +11,7 @@ import time
 import typing as t
 
 from .._kernel import namespaces
+from .._params import printed_number
 from .instance import Instance
 
 
@@ -24,7 +25,7 @@ def start_ticks(pid: int) -> int:
             fields = file.read().rpartition(")")[2].split()
     except OSError:
         return 0
-    return 0 if fields[0] in "ZX" else int(fields[19])
+    return 0 if len(fields) < 20 or fields[0] in "ZX" else printed_number(fields[19]) or 0
 
 
 def started_at(pid: int) -> float:
@@ -53,7 +54,7 @@ def find_processes(instances: t.Sequence[Instance]) -> dict[str, int]:
     found: dict[str, int] = {}
     if not instances:
         return found
-    for pid in (int(entry) for entry in os.listdir("/proc") if entry.isdigit()):
+    for pid in filter(None, map(printed_number, os.listdir("/proc"))):
         words = command_line(pid)
         if "--management" in words:
             found.update({i.name: pid for i in instances if runs_instance(words, i) and start_ticks(pid)})

@@ -16,6 +16,7 @@ import typing as t
 from .. import _files
 from .._kernel import namespaces
 from .._kernel.command import CommandError
+from .._params import printed_number
 from . import processes, supervisor
 from .command_line import OPENVPN, openvpn_command
 from .instance import Instance, from_dict, to_dict
@@ -134,7 +135,7 @@ class SystemdSupervisor:
         return parse_show(supervisor.run(["systemctl", "show", f"--property={','.join(PROPERTIES)}", *names]))
 
     def _observed(self, instance: Instance, shown: t.Mapping[str, str]) -> Observed:
-        pid = int(shown.get("MainPID") or 0)
+        pid = printed_number(shown.get("MainPID")) or 0
         path = drop_in_path(instance)
         drop_in = None
         with contextlib.suppress(OSError), open(path, encoding="utf-8") as file:
@@ -150,7 +151,7 @@ class SystemdSupervisor:
         )
 
     def pid(self, instance: Instance) -> int:
-        return int(self._show([instance]).get(instance.unit, {}).get("MainPID") or 0)
+        return printed_number(self._show([instance]).get(instance.unit, {}).get("MainPID")) or 0
 
     def log(self, instance: Instance, since: float) -> list[str]:
         command = ["journalctl", "--quiet", "--no-pager", "--output=cat", f"--unit={instance.unit}"]

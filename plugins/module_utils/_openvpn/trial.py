@@ -22,6 +22,7 @@ import time
 import typing as t
 
 from .._kernel import namespaces
+from .._params import printed_number
 from . import supervisor
 from .command_line import OPENVPN, confined_command
 from .config import Config, split
@@ -132,8 +133,9 @@ def _remove_netns(name: str) -> None:
     if not os.path.lexists(namespaces.path(name)):
         return
     if namespaces.exists(name):
-        for pid in supervisor.run(["ip", "netns", "pids", name]).split():
-            end(int(pid), None, lambda: True)
+        for pid in map(printed_number, supervisor.run(["ip", "netns", "pids", name]).split()):
+            if pid:
+                end(pid, None, lambda: True)
     supervisor.run(["ip", "netns", "del", name])
 
 

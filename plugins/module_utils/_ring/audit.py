@@ -6,10 +6,12 @@
 
 from __future__ import annotations
 
+import ipaddress
+import json
 import typing as t
 
 from .._cluster import cluster, hashing
-from . import reported, ring
+from . import paths, reported, ring, vrrp
 
 Findings = t.Mapping[str, t.Mapping[str, t.Any]]
 
@@ -19,11 +21,12 @@ MANY = 8  # more buckets than these are counted, not listed
 
 
 def audit(found: Findings) -> list[str]:
-    """Problems of the ring, one sentence each; empty without problems.
+    """Problems of the ring, one sentence each; empty without problems. "warning: " begins those that may be intended.
 
     found: host -> cluster, cluster_ipv6 (its entries of C(clusterip_info), or {}), told (the role's settings for the
     host), arp (MAC addresses of the ARP replies that the host receives for the service address; None: arping is not
-    installed), sysctls (key -> value), snooping (bridge to the LAN -> whether multicast snooping is on).
+    installed), sysctls (key -> value), snooping (bridge to the LAN -> whether multicast snooping is on), and with
+    failover: vrrp (the VRRP filter, as C(nft -j list table) prints it; "" if it is not loaded) and group.
     """
     found = {host: reported.findings(host, mine) for host, mine in found.items()}
     result = [f"{host}: the cluster is not configured" for host, mine in found.items() if not mine["cluster"]]
@@ -35,7 +38,7 @@ def audit(found: Findings) -> list[str]:
         if clusters:
             result += [f"{host}: the cluster is not configured for IPv6" for host in parts if host not in clusters]
             result += [of + sentence for sentence in (*_kernels(clusters), *_owners(clusters))]
-    return [*result, *_settings(parts), *_arp(parts), *_host_settings(parts)]
+    return [*result, *_settings(parts), *_arp(parts), *_vrrp(parts), *_host_settings(parts)]
 
 
 def _kernels(found: Findings) -> t.Iterator[str]:
@@ -91,6 +94,45 @@ def _arp(found: Findings) -> t.Iterator[str]:
             yield f"{host}: receives no ARP reply for the service address"
 
 
+def _vrrp(found: Findings) -> t.Iterator[str]:
+    """VRRP of others, as the filters of the hosts have recorded it in the last ten minutes."""
+    for host, mine in found.items():
+        if not mine["told"].get("failover"):
+            continue
+        table = recorded(mine.get("vrrp", ""))
+        if table is None:
+            name = str(mine["told"].get("name"))
+            yield (
+                f"{host}: the VRRP filter is not loaded; anybody on the LAN can take its slots; run: systemctl reload"
+                f" {paths.vrrp_unit(name)}"
+            )
+            continue
+        for sender in table.get("strangers", ()):
+            yield (
+                f"{host}: {sender} advertises the cluster's VRRP identifiers, and is none of its hosts, or has another"
+                " MAC address than in the last run; its packets are dropped"
+            )
+        group = mine.get("group") or vrrp.COMMON_GROUP
+        for sender in table.get("neighbours", ()) if group != vrrp.COMMON_GROUP else ():
+            yield (
+                f"warning: {host}: {sender}, none of the hosts, uses the cluster's VRRP group {group} with other"
+                " identifiers; this is fine if it is another cluster"
+            )
+
+
+def recorded(text: t.Any) -> dict[str, list[str]] | None:
+    """Set -> its addresses, in the JSON of a table; None if it is not loaded. Other elements are left out."""
+    try:
+        sets = [entry["set"] for entry in json.loads(text)["nftables"] if "set" in entry]
+        result = {}
+        for one in sets:
+            values = (each["elem"]["val"] if isinstance(each, dict) else each for each in one.get("elem", ()))
+            result[str(one["name"])] = [str(ipaddress.IPv4Address(value)) for value in values]
+        return result
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        return None
+
+
 def _host_settings(found: Findings) -> t.Iterator[str]:
     for host, mine in found.items():
         for key, value in mine["sysctls"].items():
@@ -99,7 +141,10 @@ def _host_settings(found: Findings) -> t.Iterator[str]:
             if key.endswith(".rp_filter") and value == "1":
                 yield f"{host}: {key} is 1; packets of clients routed by another interface are dropped; set it to 2"
             if key.startswith("net.bridge.bridge-nf-call-") and value == "1":
-                yield f"{host}: {key} is 1; bridged frames pass the host's firewall, which may drop them; set it to 0"
+                yield (
+                    f"warning: {host}: {key} is 1; bridged frames pass the host's firewall, which may drop them; set it"
+                    " to 0 unless something else, such as Docker, needs it"
+                )
         for bridge, snooping in mine["snooping"].items():
             if snooping:
                 yield (

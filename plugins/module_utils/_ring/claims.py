@@ -40,7 +40,9 @@ def shared_out(
     previous: dict[str, list[int]] = {}
     for slot, member in before.items():
         previous.setdefault(member, []).append(slot)
-    shared = buckets.shared_out(weights, sorted(held), previous)
+    # keepalived is not trusted with numbers: a slot that does not exist would claim buckets of others.
+    existing = sorted(slot for slot in held if 1 <= slot <= claims.slots)
+    shared = buckets.shared_out(weights, existing, previous)
     return {slot: member for member, slots in shared.items() for slot in slots}
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-import json
 import os
 import select
 import signal
@@ -29,7 +28,7 @@ from .._kernel.steps import step
 from .._openvpn.instance import management_socket
 from .._openvpn.management import ManagementError
 from . import claims as _claims
-from . import election, paths
+from . import election, paths, saved
 from . import slots as _slots
 from .failover import Failover
 from .health import MemberCheck
@@ -40,6 +39,11 @@ HEALTHY, UNHEALTHY = "0\n", "1\n"  # content of the file that keepalived tracks:
 WRITER_TIMEOUT, WRITER_POLL = 0.5, 0.02
 RECONNECT_DELAY = 0.3  # seconds from a move until clients reconnect: their new host must have taken over
 COMPARE_INTERVAL = 2.0  # seconds between two comparisons with the kernel
+# Seconds without a sign of life after which systemd kills this process; and while it executes a new program. The
+# process sets them itself: WatchdogSec= in the unit would kill processes of an earlier release, which send none.
+WATCHDOG, WATCHDOG_START = 2.0, 10.0
+HOLD = 60.0  # seconds for which slots are kept at most while the election changes
+MAX_LINE = 4096  # bytes of an incomplete line of the FIFO that are kept
 
 
 class Follower:
@@ -57,13 +61,17 @@ class Follower:
         self._ends = self.restarts = False
         self._failing_since: float | None = None  # since when the claims cannot be written
         self._was_stuck = False
+        self._sign_due = 0.0  # when the next sign of life is due
+        self._overdue: list[str] = []  # members whose health checks hang
         self._moved = threading.Event()
-        saved = self._load_state()
-        self._election.restore(saved["held"])
-        self._slots = {int(slot): member for slot, member in saved["slots"].items()}
+        before = self._load_state()
+        self._election.restore(before.held)
+        self._slots = dict(before.slots)
+        if not before.held:  # after a crash: what it has released, other hosts serve
+            self._moved.set()
         # A member is unhealthy until it has been checked.
         self._checks = [
-            MemberCheck(member, failover, self._write, member.name in saved["well"], _log)
+            MemberCheck(member, failover, self._write, member.name in before.healthy, _log)
             for member in failover.members
         ]
 
@@ -81,7 +89,7 @@ class Follower:
         for check in self._checks:
             check.start()
         threading.Thread(target=self._reconnect_clients, daemon=True).start()
-        _notify_ready()
+        notify(f"READY=1\nWATCHDOG_USEC={round(WATCHDOG * 1e6)}")
         fifo = self._open()
         alone, compared = float("inf"), time.monotonic()  # since when there is no writer; the last comparison
         while not self._ends:
@@ -90,6 +98,7 @@ class Follower:
                 self._election.next_release(),
                 alone + WRITER_TIMEOUT,
                 now + WRITER_POLL if alone <= now else compared + COMPARE_INTERVAL,
+                self._watchdog(now),
             )
             fds, _writable, _else = select.select([fifo, self._read], [], [], max(0.0, due - now))
             now = time.monotonic()
@@ -108,7 +117,8 @@ class Follower:
             if now >= compared + COMPARE_INTERVAL:
                 compared, self._kernel_owners = now, None
                 if self._read_fifo(fifo, now):
-                    self._election.compare([address.packed[-1] for address in placeholders(self._failover)])
+                    with contextlib.suppress(OSError):  # the next comparison tries again
+                        self._election.compare([address.packed[-1] for address in placeholders(self._failover)])
             self._apply()
         if self.restarts:
             self._save_state()
@@ -117,13 +127,28 @@ class Follower:
             self._apply()
             reconnect_clients(self._failover, self._slots)
 
+    def _watchdog(self, now: float) -> float:
+        """Send the sign of life to systemd if it is due; the time of the next one. None while a check hangs."""
+        if now >= self._sign_due:
+            self._sign_due = now + WATCHDOG / 4
+            overdue = [check.member.name for check in self._checks if check.overdue(now)]
+            if not overdue:
+                notify("WATCHDOG=1")
+            elif overdue != self._overdue:
+                _log(f"the health checks of {', '.join(overdue)} hang; systemd restarts this process")
+            self._overdue = overdue
+        return self._sign_due
+
     def _reconnect_clients(self) -> None:
-        """Reconnect clients after each move of slots."""
+        """Reconnect clients after each move of slots. Whatever fails, it is tried again after the next move."""
         while True:
             self._moved.wait()
             self._moved.clear()
             time.sleep(RECONNECT_DELAY)
-            reconnect_clients(self._failover, self._slots)
+            try:
+                reconnect_clients(self._failover, self._slots)
+            except Exception as exc:  # pylint: disable=broad-exception-caught
+                _log(f"cannot reconnect clients of moved buckets: {type(exc).__name__}: {exc}")
 
     def _end(self, number: int, _frame: t.Any) -> None:
         self._ends = True
@@ -132,19 +157,17 @@ class Follower:
     def _save_state(self) -> None:
         """Save slots and health, so that a restart with a new program or desired state changes no claim."""
         healthy = [check.member.name for check in self._checks if check.healthy]
-        # The keys stay: a process of an earlier version may read or write them.
-        state = {"held": sorted(self._election.held(time.monotonic())), "slots": self._slots, "well": healthy}
+        state = saved.Saved(tuple(sorted(self._election.held(time.monotonic()))), self._slots, tuple(healthy))
         with open(paths.saved_state(self._name), "w", encoding="utf-8") as file:
-            json.dump(state, file)
+            file.write(saved.text(state))
 
-    def _load_state(self) -> dict[str, t.Any]:
+    def _load_state(self) -> saved.Saved:
         """The state that the process before has saved; it is read once."""
-        state: dict[str, t.Any] = {"held": [], "slots": {}, "well": []}
         path = paths.saved_state(self._name)
-        with contextlib.suppress(FileNotFoundError), open(path, encoding="utf-8") as file:
+        with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
             os.unlink(path)
-            state = json.load(file)
-        return state
+            return saved.parse(file.read())
+        return saved.Saved()
 
     def _open(self) -> int:
         return os.open(self._fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -155,7 +178,8 @@ class Follower:
             chunk = os.read(fifo, 65536)
         except BlockingIOError:
             return True
-        *lines, self._rest = (self._rest + chunk).split(b"\n") if chunk else [b""]
+        *lines, rest = (self._rest + chunk).split(b"\n") if chunk else [b""]
+        self._rest = rest[-MAX_LINE:]
         for line in lines:
             self._election.read_line(line.decode(errors="replace"), now)
         return bool(chunk)
@@ -170,11 +194,19 @@ class Follower:
         """Whether the tables have been missing for longer than a reload takes to recreate them."""
         return self._failing_since is not None and time.monotonic() - self._failing_since >= COMPARE_INTERVAL
 
+    def _on_hold(self) -> bool:
+        """Whether the role changes how the hosts elect: meanwhile, they keep their slots."""
+        try:
+            return abs(time.time() - os.stat(paths.hold(self._name)).st_mtime) < HOLD
+        except OSError:
+            return False
+
     def _apply(self) -> None:
         """Share the slots among the healthy members, and write the claims to the kernel if they differ."""
         claims = self._failover.claims
         healthy = [check.member.name for check in self._checks if check.healthy]
-        slots = _claims.shared_out(claims, self._election.held(time.monotonic()), healthy, self._slots)
+        held = frozenset(self._slots) if self._on_hold() else self._election.held(time.monotonic())
+        slots = _claims.shared_out(claims, held, healthy, self._slots)
         owners = _claims.elements(claims, slots)
         if slots != self._slots:
             _log(_claims.changes(self._slots, slots))
@@ -187,7 +219,8 @@ class Follower:
                 nft.run(_claims.transaction(claims, owners))
                 self._kernel_owners = owners
             self._failing_since = None
-        except OSError as exc:  # for example, the tables are being recreated; the next comparison tries again
+        # For example, the tables are being recreated, or nft prints no JSON; the next comparison tries again.
+        except (OSError, ValueError, LookupError, TypeError) as exc:
             _log(f"cannot write the claims: {exc}")
             self._failing_since = self._failing_since or time.monotonic()
         if self._stuck() != self._was_stuck:
@@ -200,10 +233,13 @@ def kernel_owners(claims: _claims.Claims) -> dict[int, str]:
     with _kernel.Kernel() as kernel:
         keys = [("", family, table) for family, table, _kind in claims.tables]
         listings = kernel.tables(keys, {"": View("", True)})
-    found = [
-        {int(k): v for k, v in ruleset.elements_of(listings["", family, table], kind.split()[-1]).items()}
-        for family, table, kind in claims.tables
-    ]
+    try:
+        found = [
+            {int(k): v for k, v in ruleset.elements_of(listings["", family, table], kind.split()[-1]).items()}
+            for family, table, kind in claims.tables
+        ]
+    except (ValueError, TypeError, LookupError, AttributeError):  # elements that are not ours, such as intervals
+        return {0: "differs"}
     return found[0] if all(one == found[0] for one in found) else {0: "differs"}
 
 
@@ -227,6 +263,7 @@ def follow(failover: Failover, name: str) -> None:
     follower = Follower(failover, name)
     follower.follow()
     if follower.restarts:
+        notify(f"WATCHDOG=1\nWATCHDOG_USEC={round(WATCHDOG_START * 1e6)}")
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
@@ -251,14 +288,16 @@ def release(failover: Failover, name: str) -> None:
     nft.run(_claims.transaction(_claims.Claims(tables, 1, 1, {}, {}), {}))
 
 
-def _notify_ready() -> None:
+def notify(state: str) -> None:
     """Notify systemd, if it has started this process: sd_notify(3)."""
     path = os.environ.get("NOTIFY_SOCKET", "")
     if path:
-        with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)) as notify:
-            notify.sendto(b"READY=1", "\0" + path[1:] if path.startswith("@") else path)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        with contextlib.closing(sock), contextlib.suppress(OSError):  # systemd restarts itself; the next one follows
+            sock.sendto(state.encode(), "\0" + path[1:] if path.startswith("@") else path)
 
 
 def _log(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
+    with contextlib.suppress(OSError):  # the journal is restarted
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()

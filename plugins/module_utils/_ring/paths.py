@@ -64,6 +64,11 @@ def saved_state(name: str) -> str:
     return f"{run_directory(name)}/state"
 
 
+def hold(name: str) -> str:
+    """While this file is new, the claims process keeps the slots that it has, whatever keepalived elects."""
+    return f"{run_directory(name)}/hold"
+
+
 def claims_loaded(name: str) -> str:
     """Its modification time is when the claims process last read the desired state."""
     return f"{run_directory(name)}/loaded"

@@ -62,7 +62,7 @@ _BUCKETS = (
 # Setting -> whether a value is of its type, and the type in words.
 TYPES: t.Mapping[str, tuple[t.Callable[[t.Any], bool], str]] = {
     **dict.fromkeys(("name", "address", "ipv6_address", "clustermac", "hashmode", "hash_as"), _TEXT),
-    **dict.fromkeys(("vrrp_interface", "vrrp_address"), _TEXT),
+    **dict.fromkeys(("vrrp_interface", "vrrp_address", "vrrp_mac", "vrrp_group"), _TEXT),
     **dict.fromkeys(("failover", "failback", "unicast", "leaving"), _BOOL),
     **dict.fromkeys(("hash_init", "total_nodes", "slots", "first_vrid", "members", "members_max"), _COUNT),
     "weight": _whole(-1, MAX_WEIGHT),
@@ -96,6 +96,12 @@ def _check_network(host: str, mine: t.Mapping[str, t.Any]) -> None:
     remedy = f"{host} reports it; look at the host's interfaces, since other hosts would use this value in their rules"
     if mine["vrrp_interface"]:
         p.interface_name(f"{host}: vrrp_interface", mine["vrrp_interface"])
+    try:
+        p.mac("vrrp_mac", mine["vrrp_mac"] or None)
+    except ValueError:
+        raise p.ParameterError(
+            "vrrp_mac", _shown(mine["vrrp_mac"]), f"no MAC address of an interface; {remedy}"
+        ) from None
     if mine["vrrp_address"]:
         try:
             address = ipaddress.IPv4Address(mine["vrrp_address"])
@@ -156,6 +162,8 @@ def _texts(value: t.Any) -> bool:
 FINDINGS: t.Mapping[str, t.Callable[[t.Any], bool]] = {
     "arp": lambda value: value is None or (isinstance(value, (list, tuple)) and all(map(_is_text, value))),
     "sysctls": _texts,
+    "vrrp": lambda value: value is None or isinstance(value, str),
+    "group": lambda value: value is None or _is_text(value),
     "snooping": lambda value: isinstance(value, t.Mapping) and all(map(_is_text, value)),
     "told": lambda value: (
         isinstance(value, t.Mapping) and all(_is_text(value.get(key)) for key in ("address", "clustermac"))

@@ -15,7 +15,7 @@ import ipaddress
 import typing as t
 
 from .. import _params as p
-from .._cluster import cluster, failover_settings, hashing
+from .._cluster import cluster, hashing, health_check
 from .._cluster.engines import registry
 from . import reported, vrrp
 from . import slots as _slots
@@ -26,7 +26,7 @@ Settings = t.Mapping[str, t.Mapping[str, t.Any]]  # host -> its settings
 # Settings that must be equal on all hosts: otherwise packets would have two owners, or none.
 COMMON = (
     *("name", "address", "ipv6_address", "clustermac", "hash_init", "total_nodes", "hashmode", "hash_as", "services"),
-    *("members_max", "failover", "slots", "first_vrid", "advert_interval", "failback", "unicast"),
+    *("members_max", "failover", "slots", "first_vrid", "vrrp_group", "advert_interval", "failback", "unicast"),
 )
 
 
@@ -37,9 +37,10 @@ def ring(settings: Settings, previous: Stored = ()) -> Data:
     """Lay out the ring: hosts, slots, members and buckets. Raises ParameterError.
 
     settings: host -> its settings: those of COMMON; number (0: the next free one), weight, local_nodes (buckets,
-    without failover; None: by weight), vrrp_interface, vrrp_address, check (health check of its members), members (0:
-    the host itself), members_max, facts (its interfaces, as Ansible gathers them), leaving (bool). The settings of an
-    unreachable host are {}. It keeps its place in the previous ring; a new host is left out until it can be reached.
+    without failover; None: by weight), vrrp_interface, vrrp_address, vrrp_mac, check (health check of its members),
+    members (0: the host itself), members_max, facts (its interfaces, as Ansible gathers them), leaving (bool). The
+    settings of an unreachable host are {}. It keeps its place in the previous ring; a new host is left out until it can
+    be reached.
     previous: the previous results, by host or as a list. The one of the highest generation counts: a host that was down
     has an older one.
     """
@@ -74,8 +75,13 @@ def ring(settings: Settings, previous: Stored = ()) -> Data:
     first = _slots.preferred(weights, slots, before.get("preferred"))
     ranks = [hosts_of for _slot, hosts_of in sorted(_slots.ranks(weights, first).items())]
     moves = _slots.moves(before.get("preferred", {}), first)
+    elected, election = _elections(one, slots, before)
+    differs = bool(moves or _shares(hosts) != _shares(known))
+    changes = one["failover"] and elected != election
+    if changes:
+        _check_change(elected, election, (host for host in hosts if host not in reached), differs)
     return {
-        "generation": before.get("generation", 0) + bool(moves or hosts != known),
+        "generation": before.get("generation", 0) + differs,
         "hosts": hosts,
         "failover": one["failover"],
         "slots": slots,
@@ -90,8 +96,42 @@ def ring(settings: Settings, previous: Stored = ()) -> Data:
         ),
         "held": {host: len(mine) for host, mine in before.get("preferred", {}).items()},
         "moves": moves,
-        "vrrp": vrrp.settings(one["name"], one["first_vrid"], ranks if one["failover"] else ()),
+        **(election._asdict() if one["failover"] else {}),
+        "vrrp": vrrp.settings(one["name"], election, ranks if one["failover"] else (), elected if changes else None),
     }
+
+
+def _shares(hosts: t.Mapping[str, Data]) -> dict[str, Data]:
+    """The hosts without their MAC addresses: a new one moves no slots."""
+    return {host: {key: value for key, value in facts.items() if key != "mac"} for host, facts in hosts.items()}
+
+
+def _elections(
+    one: t.Mapping[str, t.Any], slots: int, before: t.Mapping[str, t.Any]
+) -> tuple[vrrp.Election, vrrp.Election]:
+    """How the hosts elect before and after this run. A ring keeps what it has unless variables have other values."""
+    if not before.get("failover"):
+        first = one["first_vrid"] or vrrp.highest(slots)
+        new = vrrp.Election(first, one["vrrp_group"] or vrrp.OWN_GROUP, first)
+        return new, new
+    # Releases that did not store it had the variable first_vrid, or its default, and keepalived's group.
+    first = before.get("first_vrid") or one["first_vrid"] or vrrp.FIRST_VRID_BEFORE
+    kept = vrrp.Election(first, before.get("group") or vrrp.COMMON_GROUP, before.get("placeholder") or first)
+    return kept, kept._replace(first_vrid=one["first_vrid"] or kept.first_vrid, group=one["vrrp_group"] or kept.group)
+
+
+def _check_change(before: vrrp.Election, after: vrrp.Election, missing: t.Iterable[str], others: bool) -> None:
+    """Refuse a change of the election by which hosts would elect apart. missing: hosts that are not in this run."""
+    name = "first_vrid" if before.first_vrid != after.first_vrid else "vrrp_group"
+    value = getattr(after, name.replace("vrrp_", ""))
+    for host in missing:
+        raise p.ParameterError(
+            name,
+            value,
+            f"{host} is not in this run, and would elect apart from the others; run the playbook for all hosts",
+        )
+    if others:
+        raise p.ParameterError(name, value, "hosts or weights change as well; change them in another run")
 
 
 def _check_common(settings: Settings) -> None:
@@ -123,10 +163,14 @@ def _check_values(one: t.Mapping[str, t.Any]) -> None:
             slots,
             f"use a divisor of total_nodes ({total}) up to {vrrp.MAX_VRID}, the number of VRRP identifiers",
         )
-    highest = vrrp.MAX_VRID + 1 - slots
-    if not 1 <= first <= highest:
+    highest = vrrp.highest(slots)
+    if not 0 <= first <= highest:
         raise p.ParameterError(
             "first_vrid", first, f"use 1 to {highest}: {slots} slots need as many identifiers up to {vrrp.MAX_VRID}"
+        )
+    if one["vrrp_group"] and not _is_local_group(one["vrrp_group"]):
+        raise p.ParameterError(
+            "vrrp_group", one["vrrp_group"], f"use an IPv4 multicast group of the LAN, such as {vrrp.OWN_GROUP}"
         )
     if not vrrp.SHORTEST_ADVERT <= one["advert_interval"] <= vrrp.LONGEST_ADVERT:
         raise p.ParameterError(
@@ -134,6 +178,14 @@ def _check_values(one: t.Mapping[str, t.Any]) -> None:
             one["advert_interval"],
             f"use {vrrp.SHORTEST_ADVERT} to {vrrp.LONGEST_ADVERT} seconds",
         )
+
+
+def _is_local_group(group: str) -> bool:
+    """Whether routers do not forward the group, and switches flood it: 224.0.0.0/24 (RFC 4541, 2.1.2)."""
+    try:
+        return ipaddress.IPv4Address(group) in ipaddress.IPv4Network("224.0.0.0/24")
+    except ValueError:
+        return False
 
 
 def _check_address_is_shared(settings: Settings, one: t.Mapping[str, t.Any]) -> None:
@@ -161,6 +213,8 @@ def _hosts(wanted: Settings, known: t.Mapping[str, Data]) -> dict[str, Data]:
             result[host] = dict(known[host])
         else:
             result[host] = {"number": number, "weight": mine["weight"], "address": mine["vrrp_address"]}
+            if mine["vrrp_mac"]:
+                result[host]["mac"] = p.mac("vrrp_mac", mine["vrrp_mac"])
     p.unique("number", (facts["number"] for facts in result.values()))
     p.unique("vrrp_address", (facts["address"] for facts in result.values() if facts["address"]))
     return result
@@ -179,7 +233,7 @@ def _members(mine: t.Mapping[str, t.Any], number: int) -> list[Data]:
 
 def _check_failover(settings: Settings) -> None:
     for host, mine in settings.items():
-        failover_settings.check(mine["check"])
+        health_check.check(mine["check"])
         if not mine["vrrp_address"]:
             raise p.ParameterError(
                 "vrrp_interface",

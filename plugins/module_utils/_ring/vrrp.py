@@ -20,6 +20,10 @@ from . import paths
 HIGHEST, STEP = 250, 8
 MAX_HOSTS = HIGHEST // STEP
 MAX_VRID = 255  # RFC 5798, 5.2.3
+# keepalived's multicast group, which other routers on the LAN may use, and our own: elections in different groups do
+# not meet, even with equal identifiers. Rings that were installed before keep keepalived's.
+COMMON_GROUP, OWN_GROUP = "224.0.0.18", "224.0.0.181"
+FIRST_VRID_BEFORE = 1  # the default of installed rings
 SHORTEST_ADVERT = 0.01  # seconds
 LONGEST_ADVERT = 40.95  # seconds: twelve bits of hundredths, RFC 5798, 5.2.7
 # Seconds for which a host still accepts the packets of a slot that another host has taken over, so that no moment is
@@ -27,7 +31,7 @@ LONGEST_ADVERT = 40.95  # seconds: twelve bits of hundredths, RFC 5798, 5.2.7
 LINGER = 0.1
 
 # A line of keepalived's FIFO: INSTANCE "vpn-12" MASTER 250
-_STATE = re.compile(r'^INSTANCE "[a-z0-9_-]+-([0-9]+)" ([A-Z_]+)( [0-9]+)?$')
+_STATE = re.compile(r'^INSTANCE "[a-z0-9_-]+-([0-9]{1,3})" ([A-Z_]+)( [0-9]+)?\Z')
 
 
 def priority(rank: int) -> int:
@@ -46,19 +50,36 @@ def parse_state(line: str) -> tuple[int, str] | None:
     return (int(match.group(1)), match.group(2)) if match else None
 
 
-def placeholder(first_vrid: int, slot: int) -> str:
+def highest(slots: int) -> int:
+    """The first identifier by which the last slot has the highest one: other routers usually have low ones."""
+    return MAX_VRID + 1 - slots
+
+
+def placeholder(number: int, slot: int) -> str:
     """The address of a slot. keepalived requires one for each instance, and has it on C(lo) while it is MASTER.
 
     The third byte keeps clusters of one host apart, the last one is the slot.
     """
-    return f"127.64.{first_vrid}.{slot}"
+    return f"127.64.{number}.{slot}"
 
 
-def settings(name: str, first_vrid: int, ranks: t.Sequence[t.Sequence[str]]) -> dict[str, t.Any]:
+class Election(t.NamedTuple):
+    """How the hosts of a ring elect: the first identifier, the multicast group, the third byte of placeholders."""
+
+    first_vrid: int
+    group: str
+    placeholder: int
+
+
+def settings(
+    name: str, election: Election, ranks: t.Sequence[t.Sequence[str]], before: Election | None = None
+) -> dict[str, t.Any]:
     """All that the role's templates and tasks need, as plain data.
 
-    ranks: for each slot, from slot 1 on, its hosts by preference. Without failover there is none.
+    ranks: for each slot, from slot 1 on, its hosts by preference. Without failover there is none. before: how the hosts
+    elect until this run changes it. The filter accepts both meanwhile.
     """
+    elections = [one for one in (election, before) if one is not None]
     return {
         "units": {"claims": paths.claims_unit(name), "vrrp": paths.vrrp_unit(name)},
         "configuration": paths.keepalived_conf(name),
@@ -66,13 +87,19 @@ def settings(name: str, first_vrid: int, ranks: t.Sequence[t.Sequence[str]]) -> 
         "fifo": paths.fifo(name),
         "health": paths.health(name),
         "table": filter_table(name),
-        "placeholders": f"{placeholder(first_vrid, 0)}/24",
+        "hold": paths.hold(name),
+        "group": election.group,
+        "accepted": [
+            {"group": one.group, "first": one.first_vrid, "last": one.first_vrid + len(ranks) - 1} for one in elections
+        ],
+        "changes": before is not None,
+        "placeholders": f"{placeholder(election.placeholder, 0)}/24",
         "linger": LINGER,
         "instances": [
             {
                 "name": instance_name(name, slot),
-                "vrid": first_vrid + slot - 1,
-                "address": placeholder(first_vrid, slot),
+                "vrid": election.first_vrid + slot - 1,
+                "address": placeholder(election.placeholder, slot),
                 "priorities": {host: priority(rank) for rank, host in enumerate(hosts)},
             }
             for slot, hosts in enumerate(ranks, 1)

@@ -151,7 +151,6 @@ class Bridge:
     ports: tuple[v.Interface, ...]
     routes: tuple[Route, ...]
     mac: t.Optional[v.Mac] = omitted(None)
-    mtu: t.Optional[int] = omitted(None)
     addresses: tuple[v.InterfaceAddress, ...] = omitted(())
     fdb: tuple[FdbEntry, ...] = omitted(())
     exclusive: bool = omitted(True)

@@ -14,11 +14,15 @@ from .schema import omitted
 
 @dataclass(frozen=True)
 class Host:
-    """A host of the ring. C(address): its own on the LAN, from which it sends VRRP; "" without failover."""
+    """A host of the ring. C(address): its own on the LAN, from which it sends VRRP; "" without failover.
+
+    C(mac): of the interface; "" if that may change, as that of a bridge may.
+    """
 
     number: v.Number
     weight: int
     address: v.MaybeIPv4
+    mac: v.Mac = omitted("")
 
 
 @dataclass(frozen=True)
@@ -44,3 +48,7 @@ class RingState:
     claims: dict[str, tuple[v.Bucket, ...]]  # host -> its buckets while all hosts are healthy
     held: dict[str, int]  # host -> the number of its slots before the run
     moves: dict[str, dict[str, tuple[v.Bucket, ...]]]  # slots that change hosts in the run: from -> to -> slots
+    # How the hosts elect, see _ring/vrrp. Files of earlier releases lack it: 0 and "".
+    first_vrid: int = omitted(0)
+    group: v.MaybeIPv4 = omitted("")
+    placeholder: int = omitted(0)

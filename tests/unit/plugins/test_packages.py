@@ -35,7 +35,7 @@ ALLOWED = {
     "filter": {"_params", "_state", "_openvpn", "_cluster", "_ring", "_bundle"},
 }
 # Only these files of _cluster talk to servers.
-TALK_TO_SERVERS = {"plugins/module_utils/_cluster/moved_clients.py", "plugins/module_utils/_cluster/reconnect.py"}
+TALK_TO_SERVERS = {"plugins/module_utils/_cluster/moved.py", "plugins/module_utils/_cluster/reconnect.py"}
 
 
 def package_of(path: Path) -> str:

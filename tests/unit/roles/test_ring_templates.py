@@ -4,12 +4,15 @@
 
 """Files and names of the role clusterip_cluster.
 
-keepalived reloads when keepalived.conf or vrrp.nft changes, so an upgrade must not change a byte of them. The files in
-golden/ were rendered by the templates of commit de9d873.
+An upgrade of a ring must not change a byte of keepalived.conf: with other identifiers or another group, hosts would
+elect apart. The files in golden/ were rendered by the templates of commit de9d873; vrrp.nft changed since, for which
+keepalived reloads once. C(UPDATE_GOLDEN=1) writes them.
 """
 
 from __future__ import annotations
 
+import base64
+import os
 import re
 import typing as t
 from pathlib import Path
@@ -31,6 +34,7 @@ CASES: dict[str, dict[str, t.Any]] = {
     "multicast": {},
     "failback": {"clusterip_cluster_failback": True},
     "unicast": {"clusterip_cluster_unicast": True, "clusterip_cluster_first_vrid": 101},
+    "macs": {"MAC": "02:00:c0:00:02:%02x"},
     "unicast-failback": {"clusterip_cluster_unicast": True, "clusterip_cluster_failback": True},
     "ipv6": {
         "clusterip_cluster_ipv6_address": "2001:db8::10",
@@ -51,7 +55,11 @@ class Host:
 
     def __init__(self, number: int, **variables: t.Any) -> None:
         own = f"192.0.2.{number}"
-        nic = {"ipv4": {"address": own, "netmask": "255.255.255.0", "prefix": "24", "network": "192.0.2.0"}}
+        nic: dict[str, t.Any] = {
+            "ipv4": {"address": own, "netmask": "255.255.255.0", "prefix": "24", "network": "192.0.2.0"}
+        }
+        if mac := variables.pop("MAC", ""):
+            nic.update(type="ether", macaddress=mac % number)
         self.name = f"h{number}"
         self.variables: dict[str, t.Any] = {
             "inventory_hostname": self.name,
@@ -78,10 +86,18 @@ class Host:
         return str(self.template((ROLE / f"templates/{name}.j2").read_text(), __clusterip_cluster_stay=stay))
 
 
-def ring_of_hosts(**variables: t.Any) -> list[Host]:
-    """All hosts of a run, after the role has laid out the ring."""
+def ring_of_hosts(installed: bool = True, **variables: t.Any) -> list[Host]:
+    """All hosts of a run, after the role has laid out the ring. installed: by an earlier release."""
     hosts = [Host(number, **variables) for number in range(1, len(HOSTS) + 1)]
-    ring = cluster_ring({host.name: host.template("{{ __clusterip_cluster_settings }}") for host in hosts})
+    settings = {host.name: host.template("{{ __clusterip_cluster_settings }}") for host in hosts}
+    ring = cluster_ring(settings)
+    if installed:  # by a release that stored neither identifiers nor MAC addresses
+        before = {
+            key: value for key, value in ring.items() if key not in ("first_vrid", "group", "placeholder", "vrrp")
+        }
+        ring = cluster_ring(settings, {"h1": before})
+        assert ring["moves"] == {}
+        assert ring["generation"] == before["generation"]
     for host in hosts:
         host.variables["clusterip_cluster_ring"] = ring
     return hosts
@@ -91,7 +107,10 @@ def ring_of_hosts(**variables: t.Any) -> list[Host]:
 @pytest.mark.parametrize("name", ["keepalived.conf", "vrrp.nft"])
 def test_files_of_the_ring_are_rendered_as_before(case: str, name: str) -> None:
     host = ring_of_hosts(**CASES[case])[1]
-    assert host.file(name) == (GOLDEN / f"{case}-{name}").read_text()
+    rendered = host.file(name)
+    if os.environ.get("UPDATE_GOLDEN"):
+        (GOLDEN / f"{case}-{name}").write_text(rendered)
+    assert rendered == (GOLDEN / f"{case}-{name}").read_text()
 
 
 def test_settings_of_failover_are_as_before() -> None:
@@ -130,3 +149,47 @@ def test_an_address_in_the_facts_of_a_host_is_no_text_for_other_hosts(address: t
     reported = {host.name: host.template("{{ __clusterip_cluster_settings }}") for host in hosts}
     with pytest.raises(AnsibleFilterError, match=r"\bh2 reports it"):
         cluster_ring(reported)
+
+
+def test_a_new_ring_has_a_group_and_identifiers_that_other_routers_do_not_use() -> None:
+    (host, *_others) = ring_of_hosts(installed=False, clusterip_cluster_total_nodes=256, clusterip_cluster_slots=64)
+    text = host.file("keepalived.conf")
+    assert "    vrrp_mcast_group4 224.0.0.181\n" in text
+    assert re.findall(r"virtual_router_id (\d+)", text) == [str(vrid) for vrid in range(192, 256)]
+    rules = host.file("vrrp.nft")
+    assert 'iifname "eth0" ip protocol 112 ip daddr 224.0.0.181 @th,8,8 192-255 jump slots' in rules
+
+
+def test_an_installed_ring_keeps_what_it_has() -> None:
+    (host, *_others) = ring_of_hosts()
+    assert "vrrp_mcast_group4" not in host.file("keepalived.conf")
+    assert "virtual_router_id 1\n" in host.file("keepalived.conf")
+    assert "ip daddr 224.0.0.18 @th,8,8 1-4 jump slots" in host.file("vrrp.nft")
+
+
+def test_the_identifiers_of_an_installed_ring_are_read_from_the_configuration_of_keepalived() -> None:
+    made = ring_of_hosts(clusterip_cluster_first_vrid=101)
+    conf = base64.b64encode((GOLDEN / "unicast-keepalived.conf").read_bytes()).decode()
+    for content, expected in (
+        ({"content": conf}, {"first_vrid": 101, "placeholder": 101, "group": "224.0.0.18"}),
+        ({"skipped": True}, {}),
+        ({"content": base64.b64encode(b"virtual_router_id 99999; x").decode()}, {}),
+    ):
+        found = made[0].template("{{ __clusterip_cluster_stored_election }}", clusterip_cluster_keepalived_file=content)
+        assert found == expected
+
+
+def test_the_filter_accepts_both_elections_while_the_ring_changes() -> None:
+    (host, *_others) = ring_of_hosts(clusterip_cluster_first_vrid=101)
+    ring = host.variables["clusterip_cluster_ring"]
+    old = {"group": "224.0.0.18", "first": 1, "last": 4}
+    ring["vrrp"]["accepted"] = [{"group": "224.0.0.181", "first": 192, "last": 195}, old]
+    both = host.file("vrrp.nft")
+    assert "ip daddr 224.0.0.181 @th,8,8 192-195 jump slots" in both
+    assert "ip daddr 224.0.0.18 @th,8,8 1-4 jump slots" in both
+    host.variables["__clusterip_cluster_both"] = False
+    assert "224.0.0.18 " not in host.file("vrrp.nft")
+    host.variables["__clusterip_cluster_kept"] = [2, 6]
+    kept = host.file("keepalived.conf")
+    usual = [one["priorities"]["h1"] for one in ring["vrrp"]["instances"]]
+    assert re.findall(r"priority (\d+)", kept) == [str(254 if n == 1 else value) for n, value in enumerate(usual)]

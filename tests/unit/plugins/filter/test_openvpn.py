@@ -10,7 +10,7 @@ import pytest
 import yaml
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.clustered.openvpn.plugins.filter.openvpn import openvpn_instance_names, openvpn_option_errors
+from ansible_collections.clustered.openvpn.plugins.filter.openvpn import openvpn_instance_names
 from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn.instance import LOG, STATE
 
 ROOT = Path(__file__).parents[4]
@@ -33,9 +33,3 @@ def test_prerequisites_creates_the_directories_of_instances() -> None:
     defaults = yaml.safe_load((ROOT / "roles/prerequisites/defaults/main.yml").read_text())
     directories = {entry["path"] for entry in defaults["prerequisites_directories"]}
     assert {STATE, LOG} <= directories
-
-
-def test_option_errors_are_those_of_the_documentation() -> None:
-    documented = yaml.safe_load((ROOT / "plugins/filter/openvpn_option_errors.yml").read_text())
-    assert openvpn_option_errors([], ["client-connect /etc/openvpn/hook"]) == documented["RETURN"]["_value"]["sample"]
-    assert openvpn_option_errors([], ["verb 4"]) == []

@@ -161,17 +161,6 @@ def test_what_is_said_of_a_tunnel_counts_more_than_what_is_said_of_all():
     assert [(x["number"], x["weight"], x["rate"]) for x in tunnels] == [(1, 1, 0), (2, 2, 33.3), (7, 1, 40)]
 
 
-def test_weights_follow_rates_where_no_tunnel_has_one():
-    def weights(*tunnels, **other):
-        return [tunnel["weight"] for tunnel in lay_out(tunnels=list(tunnels), **other)["bundles"][0]["tunnels"]]
-
-    assert weights({"rate": 40}, {"rate": "20"}, {"rate": 20}, {"rate": 10}) == [4, 2, 2, 1]
-    assert weights({}, {"rate": 20}, rate=40) == [2, 1]
-    assert weights({"rate": 40, "weight": 1}, {"rate": 20}) == [1, 1]
-    assert weights({"rate": 40, "weight": None}, {"rate": 20}) == [2, 1]
-    assert weights({}, {}, rate=40) == [1, 1]
-
-
 def test_what_goes_need_not_fit_the_host():
     assert lay_out(tunnels=[{"cpus": [7]}], cores=2, leaving=True)
 

@@ -15,7 +15,7 @@ from .test_bundle import bundle
 
 
 def test_packets_are_counted_by_the_interface():
-    text = "Inter-|   Receive\n face |bytes    packets errs\n    lo:  100   7 0 0\nsite-1: 5 9 0\n"
+    text = b"Inter-|   Receive\n face |bytes    packets errs\n    lo:  100   7 0 0\nsite-1: 5 9 0\n"
     assert received_packets(text) == {"lo": 7, "site-1": 9}
 
 

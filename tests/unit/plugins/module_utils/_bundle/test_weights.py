@@ -5,15 +5,8 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from ansible_collections.clustered.openvpn.plugins.module_utils._bundle.weights import (
-    MAX_SLOTS,
-    by_rate,
-    flow_buckets,
-    packet_slots,
-)
+from ansible_collections.clustered.openvpn.plugins.module_utils._bundle.weights import flow_buckets, packet_slots
 from ansible_collections.clustered.openvpn.plugins.module_utils._params import ParameterError
 
 
@@ -35,29 +28,6 @@ def test_packets_are_dealt_by_weight_and_evenly(weights, slots):
 def test_weights_that_say_nothing_are_refused(weights):
     with pytest.raises(ParameterError, match="weight"):
         packet_slots(weights)
-
-
-@pytest.mark.parametrize(
-    ("rates", "weights"),
-    [
-        ([40, 20, 20, 10], [4, 2, 2, 1]),
-        ([33.3, 33.3], [1, 1]),
-        ([0.5, 0.1], [5, 1]),
-        ([0, 0], [1, 1]),
-        ([40, 0], [1, 1]),  # no limit: its share cannot be derived
-        ([], []),
-    ],
-)
-def test_weights_follow_rates(rates, weights):
-    assert by_rate(rates) == weights
-
-
-@given(st.lists(st.floats(0.1, 100_000), min_size=1, max_size=64))
-def test_any_rates_make_weights_that_can_be_used(rates):
-    weights = by_rate(rates)
-    assert len(weights) == len(rates)
-    assert min(weights) >= 1
-    assert len(packet_slots(dict(enumerate(weights)))) <= MAX_SLOTS
 
 
 def test_flows_of_live_tunnels_stay_where_they_are():

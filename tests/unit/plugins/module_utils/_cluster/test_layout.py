@@ -74,33 +74,6 @@ def test_every_module_takes_its_part(some, instances, six):
         assert sum(len(member.buckets) for member in cluster.members) == 256
 
 
-def mtus(result):
-    """The MTUs of all links, as the file holds them."""
-    ends = [*result["veths"], *(veth["peer"] for veth in result["veths"]), *result["bridges"]]
-    return {end.get("mtu") for end in ends}
-
-
-@pytest.mark.parametrize(
-    ("before", "now", "stored"),
-    [
-        (None, 1500, {None}),  # the default of the kernel: files of installed hosts stay as they are
-        (None, None, {None}),
-        (None, 9000, {9000}),
-        (None, 1450, {1450}),
-        (1500, 9000, {9000}),
-        (9000, 1500, {1500}),
-    ],
-)
-def test_a_routed_cluster_has_the_mtu_of_the_nic(before, now, stored):
-    def facts(mtu):
-        return {"facts": {"interfaces": ["eth0"], "eth0": {"mtu": mtu} if mtu else {}}}
-
-    first = layout(**facts(before)) if before else None
-    second = layout(first, **facts(now))
-    assert mtus(second) == stored
-    assert mtus(layout(second, **facts(now))) == stored
-
-
 def test_a_layout_in_full():
     some = [{"name": "vpn1", "cpus": [3]}, {"name": "east", "number": 7, "weight": 3}]
     result = layout(members=some, instances=[UDP])

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import copy
+import json
 
 import pytest
 
@@ -62,7 +63,11 @@ def test_nothing_to_say():
         ),
         (("sysctls",), {"net.ipv4.conf.eth0.drop_unicast_in_l2_multicast": "1"}, "h2: net.ipv4.conf.eth0.drop"),
         (("sysctls",), {"net.ipv4.conf.all.rp_filter": "1"}, "h2: net.ipv4.conf.all.rp_filter is 1"),
-        (("sysctls",), {"net.bridge.bridge-nf-call-iptables": "1"}, "h2: net.bridge.bridge-nf-call-iptables is 1"),
+        (
+            ("sysctls",),
+            {"net.bridge.bridge-nf-call-iptables": "1"},
+            "warning: h2: net.bridge.bridge-nf-call-iptables is 1",
+        ),
         (("snooping",), {"br-lan": True}, "h2: br-lan has mcast_snooping on"),
         (("cluster",), {}, "h2: the cluster is not configured"),
     ],
@@ -75,3 +80,39 @@ def test_what_is_wrong_is_said(path, value, sentence):
     at[path[-1]] = value
     problems = audit(found)
     assert problems[0].startswith(sentence), problems
+
+
+def listed(**sets):
+    """As nft -j list table prints it."""
+    entries = [
+        {"set": {"name": name, "elem": [{"elem": {"val": one, "expires": 9}} for one in addresses]}}
+        for name, addresses in sets.items()
+    ]
+    return json.dumps(
+        {"nftables": [{"metainfo": {}}, {"table": {"name": "x"}}, *entries, {"chain": {"name": "slots"}}]}
+    )
+
+
+def with_vrrp(text, group):
+    found = {
+        name: {**mine, "told": {**mine["told"], "failover": True, "name": "vpn"}} for name, mine in HEALTHY.items()
+    }
+    return {name: {**mine, "vrrp": text if name == "h2" else listed(), "group": group} for name, mine in found.items()}
+
+
+def test_vrrp_of_others_is_reported():
+    assert audit(with_vrrp(listed(strangers=[], neighbours=[]), "224.0.0.181")) == []
+    seen = listed(strangers=["192.0.2.7"], neighbours=["192.0.2.8"])
+    (stranger, neighbour) = audit(with_vrrp(seen, "224.0.0.181"))
+    assert stranger.startswith("h2: 192.0.2.7 advertises the cluster's VRRP identifiers, and is none of its hosts")
+    assert neighbour.startswith("warning: h2: 192.0.2.8, none of the hosts, uses the cluster's VRRP group 224.0.0.181")
+    # In keepalived's group, other routers are normal. An installed ring has stored none.
+    assert audit(with_vrrp(seen, "")) == [stranger]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"nftables": 5}', '{"nftables": [{"set": {"name": "strangers", "elem": ["x"]}}]}']
+)
+def test_a_listing_that_cannot_be_read_is_a_filter_that_is_not_loaded(text):
+    (problem,) = audit(with_vrrp(text, ""))
+    assert problem.endswith("run: systemctl reload clustered-openvpn-vrrp@vpn.service")

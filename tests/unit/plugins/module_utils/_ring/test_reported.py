@@ -31,6 +31,8 @@ HOSTILE: dict[str, list[t.Any]] = {
     "vrrp_interface": [
         *('eth0" accept', "eth0\nx", "eth0 x", "a" * 16, "../x", ["eth0"], None, 0),
     ],
+    "vrrp_mac": ["02:00:00:00:00:01\n", "02:00:00:00:00:01 return", "03:00:00:00:00:01", "x", None, 5],
+    "vrrp_group": ["224.0.0.181\n}", None, ["224.0.0.181"]],
     "number": ["1; x", -1, 65537, 1.5, True, None],
     "weight": ["1", True, 10**9, None, [1], 0.5],
     "members": ["1", None, True, 10**12],
@@ -83,6 +85,9 @@ def changed(stored: t.Any, path: tuple[t.Any, ...], value: t.Any) -> t.Any:
     [
         (("hosts", "h3", "address"), INJECTION),
         (("hosts", "h3", "address"), "2001:db8::1"),
+        (("hosts", "h3", "mac"), "02:00:00:00:00:01 return"),
+        (("group",), "224.0.0.181\n}"),
+        (("first_vrid",), "1"),
         (("hosts", "h3", "number"), "1"),
         (("hosts", "h3", "weight"), -1),
         (("members", "h3", 0, "name"), "../../etc"),
@@ -119,7 +124,7 @@ def test_a_ring_of_anything_is_refused_or_has_addresses_alone(junk: dict[str, t.
     except ParameterError:
         return
     assert all(ADDRESS.match(host["address"]) for host in made["hosts"].values())
-    assert all(isinstance(host["number"], int) and isinstance(host["weight"], int) for host in made["hosts"].values())
+    assert all(type(host["number"]) is int and type(host["weight"]) is int for host in made["hosts"].values())
 
 
 @given(

@@ -35,6 +35,8 @@ def settings(host, **changes):
         "local_nodes": None,
         "vrrp_interface": "eth0",
         "vrrp_address": f"192.0.2.{host}",
+        "vrrp_mac": "",
+        "vrrp_group": "",
         "check": CHECK,
         "members": 0,
         "members_max": 16,
@@ -173,6 +175,10 @@ def test_one_host_is_told_something_else(changes, message):
         ({"advert_interval": 41}, r"advert_interval: 41: use 0.01 to 40.95 seconds"),
         ({"weight": 0}, r"weight: .*: use weights of 0 or more"),
         ({"number": 1}, r"number: 1: named twice"),
+        ({"first_vrid": 193}, r"first_vrid: 193: use 1 to 192"),
+        ({"vrrp_group": "224.0.1.1"}, r"vrrp_group: '224.0.1.1': use an IPv4 multicast group of the LAN"),
+        ({"vrrp_group": "192.0.2.1"}, r"vrrp_group: '192.0.2.1': use an IPv4 multicast group of the LAN"),
+        ({"vrrp_group": "224.0.0.x"}, r"vrrp_group: '224.0.0.x': use an IPv4 multicast group of the LAN"),
         ({"leaving": True}, r"hosts: .*: all of them leave the cluster"),
         ({"failover": False, "local_nodes": [1]}, r"local_nodes: 1: h1 and h2 own it"),
     ],
@@ -197,3 +203,66 @@ def test_buckets_of_nobody():
     hosts = {host: {**mine, "local_nodes": [], "failover": False} for host, mine in three().items()}
     with pytest.raises(ParameterError, match=r"^local_nodes: \[3, .*no host owns these buckets"):
         ring({**hosts, "h1": {**hosts["h1"], "local_nodes": [1, 2]}})
+
+
+def election_of(made):
+    return made["first_vrid"], made["group"], made["placeholder"]
+
+
+def stored_before(made):
+    """The ring as a release without identifiers stored it."""
+    return {key: value for key, value in made.items() if key not in ("first_vrid", "group", "placeholder", "vrrp")}
+
+
+def test_a_new_ring_elects_in_a_group_of_its_own_with_the_highest_identifiers():
+    assert election_of(ring(three(first_vrid=0))) == (192, "224.0.0.181", 192)
+    assert election_of(ring(three(first_vrid=0, slots=32))) == (224, "224.0.0.181", 224)
+    assert election_of(ring(three(first_vrid=7, vrrp_group="224.0.0.18"))) == (7, "224.0.0.18", 7)
+    again = ring(three(first_vrid=0), [ring(three(first_vrid=0))])
+    assert election_of(again) == (192, "224.0.0.181", 192)
+
+
+@pytest.mark.parametrize(("first_vrid", "kept"), [(0, 1), (1, 1), (101, 101)])
+def test_an_installed_ring_keeps_identifiers_and_group(first_vrid, kept):
+    installed = ring(three(first_vrid=kept))
+    after = ring(three(first_vrid=first_vrid), [stored_before(installed)])
+    assert election_of(after) == (kept, "224.0.0.18", kept)
+    assert after["moves"] == {}
+    assert after["generation"] == installed["generation"]
+    assert election_of(ring(three(first_vrid=0), [after])) == election_of(after)
+
+
+def test_a_ring_changes_how_it_elects_when_the_variables_say_so():
+    before = ring(three(first_vrid=0), [stored_before(ring(three(first_vrid=1)))])
+    after = ring(three(first_vrid=192, vrrp_group="224.0.0.181"), [before])
+    assert election_of(after) == (192, "224.0.0.181", 1), "placeholders stay: the claims process knows their network"
+    assert after["vrrp"]["changes"]
+    assert after["vrrp"]["accepted"] == [
+        {"group": "224.0.0.181", "first": 192, "last": 255},
+        {"group": "224.0.0.18", "first": 1, "last": 64},
+    ]
+    assert after["vrrp"]["placeholders"] == "127.64.1.0/24"
+    assert (after["moves"], after["generation"]) == ({}, before["generation"])
+    again = ring(three(first_vrid=0), [after])
+    assert election_of(again) == election_of(after)
+    assert not again["vrrp"]["changes"]
+    assert again["vrrp"]["accepted"] == after["vrrp"]["accepted"][:1]
+
+
+def test_hosts_never_elect_apart():
+    before = ring(three(first_vrid=0))
+    with pytest.raises(ParameterError, match=r"^first_vrid: 9: h2 is not in this run, and would elect apart"):
+        ring({**three(first_vrid=9), "h2": {}}, [before])
+    with pytest.raises(ParameterError, match=r"^vrrp_group: '224.0.0.18': hosts or weights change as well"):
+        ring(
+            {**three(first_vrid=0, vrrp_group="224.0.0.18"), "h4": settings(4, first_vrid=0, vrrp_group="224.0.0.18")},
+            [before],
+        )
+
+
+def test_a_new_mac_address_moves_nothing():
+    before = ring(three(vrrp_mac="02:00:00:00:00:01"))
+    assert before["hosts"]["h1"]["mac"] == "02:00:00:00:00:01"
+    after = ring(three(vrrp_mac="02-00-00-00-00-02"), [before])
+    assert after["hosts"]["h1"]["mac"] == "02:00:00:00:00:02"
+    assert (after["moves"], after["generation"]) == ({}, before["generation"])

@@ -73,7 +73,11 @@ def test_a_run_on_an_installed_host_changes_the_format_alone():
         assert laid_out(laid_out(before)) == laid_out(before)
     before = json.loads(INSTALLED["vpn.ring"].read_text())
     hosts = {f"h{n}": rings.settings(n, total_nodes=16, slots=16, members=2) for n in (1, 2)}
-    assert state_text(cluster_ring(hosts, [before]), finished=True) == files.text(files.ring_of(before))
+    # It stores how the ring elects, which releases before did not.
+    election = {"first_vrid": 1, "group": "224.0.0.18", "placeholder": 1}
+    after = state_text(cluster_ring(hosts, [before]), finished=True)
+    assert after == files.text(files.ring_of({**before, **election}))
+    assert state_text(cluster_ring(hosts, [json.loads(after)]), finished=True) == after
 
 
 ROUTED_WANTED = layouts.wanted(
