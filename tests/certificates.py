@@ -17,7 +17,6 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 Key = t.Union[ec.EllipticCurvePrivateKey, rsa.RSAPrivateKey]
 NOW = datetime.datetime.now(datetime.timezone.utc)
-SIGNATURES = x509.KeyUsage(True, *[False] * 8)
 USAGES = {"server": ExtendedKeyUsageOID.SERVER_AUTH, "client": ExtendedKeyUsageOID.CLIENT_AUTH}
 
 
@@ -34,23 +33,11 @@ class Authority:
     """A CA, a root or (C(above)) one below another."""
 
     def __init__(
-        self,
-        common: str | x509.Name = "test-ca",
-        *,
-        since: int = -10,
-        until: int = 10,
-        above: Authority | None = None,
-        key: Key | None = None,
-        identifiers: bool = False,
+        self, common: str = "test-ca", *, since: int = -10, until: int = 10, above: Authority | None = None
     ) -> None:
-        """C(identifiers): with the extensions that identify a certificate's own key and its issuer's."""
-        self.name = name(common) if isinstance(common, str) else common
-        self.key = key or ec.generate_private_key(ec.SECP256R1())
-        self.identifiers = identifiers
+        self.name, self.key = name(common), ec.generate_private_key(ec.SECP256R1())
         made = _builder(self.name, self.key, since, until)
         made = made.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        if identifiers:
-            made = made.add_extension(x509.SubjectKeyIdentifier.from_public_key(self.key.public_key()), critical=False)
         signer = above or self
         self.pem = made.issuer_name(signer.name).sign(signer.key, hashes.SHA256()).public_bytes(Encoding.PEM)
 
@@ -62,18 +49,12 @@ class Authority:
         made = _builder(name(common), key, since, until).issuer_name(self.name)
         if usage:
             made = made.add_extension(x509.ExtendedKeyUsage([USAGES[usage]]), critical=False)
-            made = made.add_extension(SIGNATURES, critical=True)  # for OpenVPN's remote-cert-tls
-        if self.identifiers:
-            signer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
-            made = made.add_extension(signer, critical=False)
         return made.sign(self.key, hashes.SHA256()).public_bytes(Encoding.PEM), private(key)
 
-    def revocations(self, *serials: int, since: int = -3, until: int = 3, issuer: x509.Name | None = None) -> bytes:
-        """A list that revokes these certificates (default: one that nobody has)."""
-        made = x509.CertificateRevocationListBuilder().issuer_name(issuer or self.name)
-        for serial in serials or [7]:
-            revoked = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(days(-4)).build()
-            made = made.add_revoked_certificate(revoked)
+    def revocations(self, *, since: int = -3, until: int = 3) -> bytes:
+        """A list that revokes somebody."""
+        revoked = x509.RevokedCertificateBuilder().serial_number(7).revocation_date(days(-4)).build()
+        made = x509.CertificateRevocationListBuilder().issuer_name(self.name).add_revoked_certificate(revoked)
         made = made.last_update(days(since)).next_update(days(until))
         return made.sign(self.key, hashes.SHA256()).public_bytes(Encoding.PEM)
 

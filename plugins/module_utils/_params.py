@@ -15,9 +15,6 @@ import typing as t
 
 _MAC = re.compile(r"^[0-9a-f]{2}(:[0-9a-f]{2}){5}\Z")
 _NETNS = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_.:@+-]*\Z")
-_VARIABLE = re.compile(
-    r"(clusterip_cluster|migrate_engine|netns_cluster|openvpn_client|openvpn_server|pki|prerequisites|tunnel_bundle)_"
-)
 IFNAMSIZ = 16  # linux/if.h, with the closing zero byte
 
 
@@ -72,15 +69,8 @@ def mac(parameter: str, value: str | None, *, multicast: bool | None = False) ->
     return text
 
 
-def _no_scope(parameter: str, value: t.Any) -> None:
-    """Refuse fe80::1%eth0: the part after the percent sign may hold any text, and the library keeps it."""
-    if isinstance(value, str) and "%" in value:
-        raise ParameterError(parameter, value, "write the address without a percent sign and an interface")
-
-
 def interface_address(parameter: str, value: str) -> str:
     """An address with prefix length, 192.0.2.1/24; /32 or /128 is added if it has none."""
-    _no_scope(parameter, value)
     try:
         return str(ipaddress.ip_interface(value))
     except ValueError as exc:
@@ -89,7 +79,6 @@ def interface_address(parameter: str, value: str) -> str:
 
 def address(parameter: str, value: str, *, version: int | None = None) -> str:
     """An address without prefix length."""
-    _no_scope(parameter, value)
     try:
         result = ipaddress.ip_address(value)
     except ValueError as exc:
@@ -111,7 +100,6 @@ def service_address(parameter: str, value: str) -> str:
 
 def network(parameter: str, value: str, *, version: int | None = None) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
     """A network; host bits must be 0."""
-    _no_scope(parameter, value)
     try:
         result = ipaddress.ip_network(value)
     except ValueError as exc:
@@ -138,19 +126,3 @@ def unique(parameter: str, values: t.Iterable[t.Any]) -> None:
                 value = " ".join(str(word) for word in value if word != "")
             raise ParameterError(parameter, value, "named twice; name it once")
         seen.add(value)
-
-
-def overriding(facts: t.Iterable[t.Any]) -> list[str]:
-    """Names of facts that are variables of the roles. Ansible gives them precedence over the inventory."""
-    return sorted(name for name in facts if isinstance(name, str) and _VARIABLE.match(name))
-
-
-def not_overridden(host: str, facts: t.Iterable[t.Any]) -> None:
-    """Refuse facts of a host that are variables of the roles: a compromised host would set them for others."""
-    if found := overriding(facts):
-        raise ParameterError(
-            found[0][:60],
-            host,
-            "this host returns the variable as a fact, which overrides the inventory. It may be compromised: find out"
-            " what returns the fact, and set inject_facts_as_vars to false in ansible.cfg",
-        )

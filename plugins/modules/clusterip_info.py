@@ -94,7 +94,7 @@ clusters:
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import _module
-from ..module_utils._cluster import cluster_info
+from ..module_utils._cluster import facts
 from ..module_utils._cluster.cluster import IPV6_SUFFIX, cluster_name
 from ..module_utils._kernel import namespaces
 from ..module_utils._params import ParameterError
@@ -110,8 +110,8 @@ def main() -> None:
         with _module.kernel_of(module) as kernel:
             netnses = namespaces.names()
             clusters = {
-                name: cluster_info.cluster_facts(kernel, name, netnses)
-                for name in cluster_info.names(kernel)
+                name: facts.cluster_facts(kernel, name, netnses)
+                for name in facts.names(kernel)
                 if only in (None, name.removesuffix(IPV6_SUFFIX))
             }
     except (ParameterError, OSError) as exc:

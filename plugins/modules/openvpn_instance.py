@@ -29,6 +29,8 @@ description:
     script without the C(script-security) that it needs. If it finds one, the task fails before any change.
     Certificates, revocation lists and scripts of instances that keep running are checked, too, but only cause warnings.
   - Directives that the command line overrides, such as C(status), C(log) and C(management), cause a warning.
+  - Instances that serve are restarted in turn, those of one network namespace at a time. After a failure, the others
+    keep running as before.
   - An instance that was not running is started without a trial, and stopped again if it does not become ready.
 options:
   instances:
@@ -62,7 +64,7 @@ options:
           - Defaults to C(/etc/openvpn/ROLE/NAME.conf).
         type: path
       cpus:
-        description: Numbers of the CPUs on which the process may run. If empty, all CPUs.
+        description: Numbers of the CPUs on which the process may run. If empty, all CPUs. A change needs no restart.
         type: list
         elements: int
         default: []

@@ -166,20 +166,8 @@ def node(netns: str, last: int, *buckets: int) -> dict[str, t.Any]:
         ("openvpn_instance", {"instances": [{"name": "a\n"}]}, "instances[0].name", "a\n", "letters"),
         ("openvpn_instance", {"instances": [{"name": "a"}] * 2}, "instances[].name", "a", "named twice"),
         ("openvpn_instance", {"instances": [{"name": "a", "netns": "../1"}]}, "instances[0].netns", "../1", "slash"),
-        (
-            "openvpn_instance",
-            {"instances": [{"name": "a", "cpus": [-1]}]},
-            "instances[0].cpus",
-            [-1],
-            "starting with 0",
-        ),
-        (
-            "openvpn_instance",
-            {"instances": [{"name": "a", "user": "a b"}]},
-            "instances[0].user",
-            "a b",
-            "name of a user or group",
-        ),
+        ("openvpn_instance", {"instances": [{"name": "a", "cpus": [-1]}]}, "instances[0].cpus", [-1], "starting with 0"),
+        ("openvpn_instance", {"instances": [{"name": "a", "user": "a b"}]}, "instances[0].user", "a b", "name of a user or group"),
         (
             "openvpn_instance",
             {"instances": [{"name": "a", "config": "/a\n"}]},

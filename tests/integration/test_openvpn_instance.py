@@ -210,6 +210,33 @@ def test_a_configuration_that_fails_its_trial_leaves_the_running_instances_alone
     assert all(i["ready"] and i["pid"] == before[i["name"]] for i in lab.info(server, other))
 
 
+def test_other_cpus_need_no_restart(lab: OpenVpnLab) -> None:
+    server, client = lab.server(), lab.client()
+    server["cpus"] = [0]
+    pid = only(lab.ensure(server))["pid"]
+    only(lab.ensure(client))
+
+    def affinities() -> set[frozenset[int]]:
+        return {frozenset(os.sched_getaffinity(int(task))) for task in os.listdir(f"/proc/{pid}/task")}
+
+    everything = frozenset(range(os.cpu_count() or 1))
+    for cpus, wanted in (([1], frozenset({1})), ([], everything), ([0], frozenset({0}))):
+        if max(cpus, default=0) >= len(everything):
+            continue
+        server["cpus"] = cpus
+        before = affinities()
+        planned = lab.ensure(server, check=True)
+        assert only(planned)["actions"] == ["pinned"]
+        assert planned["commands"] == [f"taskset -a -c -p {','.join(map(str, sorted(wanted)))} {pid}"]
+        assert affinities() == before
+        result = lab.ensure(server)
+        assert only(result)["actions"] == ["pinned"]
+        assert only(result)["pid"] == pid
+        assert affinities() == {wanted}
+        assert not lab.ensure(server)["changed"]
+    assert lab.info(server)[0]["clients"], "its client stays connected"
+
+
 def test_a_script_that_openvpn_would_not_run_is_refused_before_it_refuses_clients(lab: OpenVpnLab) -> None:
     server = lab.server(extra="client-connect /bin/true\n")
     result = lab.ensure(server)

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import typing as t
@@ -16,7 +17,6 @@ import pytest
 
 from .served import differences, states_of
 from .site_host import ADDRESS, Site
-from .world import sh
 
 HOOK = "/etc/openvpn/hook"
 
@@ -28,23 +28,25 @@ class Host(Site):
 
     def role(self, role: str, *options: str, user: str = "", **variables: t.Any) -> tuple[list[str], str]:
         """Run a role: the names of its changed tasks, and its output."""
-        directory = self.tmp / (user or "root")
-        directory.mkdir(mode=0o755, exist_ok=True)
+        directory = self.tmp / "role"
+        directory.mkdir(exist_ok=True)
         play = [{"hosts": "all", "gather_facts": False, "roles": [f"clustered.openvpn.{role}"]}]
         (directory / "play.yml").write_text(json.dumps(play))
         (directory / "vars.json").write_text(json.dumps(variables))
+        python = Path("/usr/bin/python3")
+        if user:  # as connected to the host without become
+            python = directory / "python"
+            python.write_text(f'#!/bin/sh\nexec setpriv --reuid {user} --clear-groups /usr/bin/python3 "$@"\n')
+            python.chmod(0o755)
         (directory / "hosts").write_text(
-            "[clustered_openvpn]\nhost ansible_connection=local ansible_python_interpreter=/usr/bin/python3\n"
+            f"[clustered_openvpn]\nhost ansible_connection=local ansible_python_interpreter={python}\n"
         )
-        become = ["setpriv", "--reuid", user, "--clear-groups"] if user else []
-        home = ["env", f"HOME={directory}", f"ANSIBLE_HOME={directory}/ansible", f"ANSIBLE_LOCAL_TEMP={directory}/tmp"]
-        if user:
-            sh(f"chown -R {user} {directory}; chmod o+x {self.tmp} {self.tmp.parent} {self.tmp.parent.parent}")
         done = subprocess.run(
             [
-                *(*self.world.enter, *become, *(home if user else []), "ansible-playbook"),
-                *("-i", f"{directory}/hosts", "-e", f"@{directory}/vars.json", *options, f"{directory}/play.yml"),
+                *(*self.world.enter, "ansible-playbook", "-i", f"{directory}/hosts"),
+                *("-e", f"@{directory}/vars.json", *options, f"{directory}/play.yml"),
             ],
+            env={**os.environ, "ANSIBLE_PIPELINING": "1"},  # no module in a file that only root can read
             capture_output=True,
             text=True,
             timeout=200,
@@ -134,3 +136,46 @@ def test_a_health_check_without_its_program(host: Host) -> None:
         "clusterip_cluster", "--check", **{**given, "clusterip_cluster_check_command": ["test", "1"]}
     )
     assert "clusterip_cluster_check_command" not in output
+
+
+@pytest.mark.parametrize("role", ["netns_cluster", "clusterip_cluster", "openvpn_server", "prerequisites"])
+def test_root_is_asked_for_first(host: Host, role: str) -> None:
+    given = {
+        **{f"{kind}_cluster_interface": "nic0" for kind in ("netns", "clusterip")},
+        **{f"{kind}_cluster_address": ADDRESS for kind in ("netns", "clusterip")},
+    }
+    changed, output = host.role(role, user="nobody", **given)
+    text = " ".join(output.split())
+    assert re.search("become: tasks run as the user [0-9]+ of host, but this role must run as root", text), output
+    assert 'set "become: true" for the play, or use the option --become' in text
+    assert changed == []
+    failed = re.findall(r"^TASK \[(.*)\] .*\n(?:\[ERROR|fatal)", output, re.M)
+    assert [name.rpartition(" : ")[2] for name in failed] == ["Check that tasks run as root"], output
+
+
+def test_values_that_come_as_text(host: Host) -> None:
+    """As --extra-vars NAME=VALUE makes all of them, and YAML some."""
+    texts = {
+        "netns_cluster_pki": "false",
+        "netns_cluster_prerequisites": "no",
+        "netns_cluster_pin": "True",
+        "netns_cluster_total_nodes": "128",
+        "netns_cluster_slice_prefix": "25",
+        "netns_cluster_push": "dhcp-option DNS 192.0.2.1,route 192.0.2.0 255.255.255.0",
+        "openvpn_server_service_timeout": "20",
+        "openvpn_server_dco": "false",
+    }
+    lists = {
+        "netns_cluster_members": [{"name": 1001, "number": "1", "cpus": ["0"], "weight": "1"}],
+        "netns_cluster_instances": [{"name": 1, "protocol": "udp", "port": "1194", "pool": "10.8.0.0/16"}],
+        "netns_cluster_services": [{"protocol": "tcp", "port": "80"}],
+    }
+    options = [word for name, value in texts.items() for word in ("-e", f"{name}='{value}'")]
+    _changed, output = host.cluster("--check", "--diff", *options, **lists)
+    assert " failed=0 " in output, output[-3000:]
+    assert "ip netns add 1001" in output
+    assert '+push "dhcp-option DNS 192.0.2.1"' in output, re.findall(".*push.*", output)
+    _changed, output = host.cluster("--check", "-e", "netns_cluster_pki=maybe")
+    assert "netns_cluster_pki" in output
+    assert "maybe" in output
+    assert " failed=1 " in output

@@ -43,8 +43,7 @@ PASSED_ON = (
 def layout(settings: t.Mapping[str, t.Any], previous: State | None = None) -> BundleState:
     """The layout of one end. Raises ParameterError.
 
-    settings: name, end (0 or 1, the position of this host), ends (both hosts, each with name, address, networks,
-    and the names of its facts),
+    settings: name, end (0 or 1, the position of this host), ends (both hosts, each with name, address, networks),
     tunnels (a number, or a list of dictionaries with TUNNEL_KEYS), port, network, ipv6_network, first_mark, outer_mtu,
     mtu, netns, pin, cores, facts, leaving (whether the bundle is to be removed), and PASSED_ON.
     previous: the saved layout. Its tunnels and addresses that are no longer desired are returned, to be removed.
@@ -58,8 +57,6 @@ def layout(settings: t.Mapping[str, t.Any], previous: State | None = None) -> Bu
     if len(ends) != 2:
         raise p.ParameterError("ends", [end.get("name") for end in ends], "a bundle has two ends; name two hosts")
     here, there = (ends[settings["end"]], ends[1 - settings["end"]])
-    for end in ends:
-        p.not_overridden(end["name"], end.get("facts") or ())
     outer = [_outer_address(end) for end in ends]
     if outer[0] == outer[1] or outer[0].version != outer[1].version:
         raise p.ParameterError(

@@ -69,7 +69,7 @@ def layout(request: Request, previous: State | None = None, others: t.Iterable[S
     conflicts.among_themselves(request, networks)
     if not request.leaving:
         conflicts.with_host(request, net, networks)
-    members = members_of(request, net, {m.name: m.local_nodes for m in previous.members} if previous else {})
+    members = members_of(request, net, previous.members if previous else ())
     on_bridge = not net.uplink.host_is_member
     state = ClusterState(
         name=request.name,
@@ -211,7 +211,7 @@ def _server(member: Member, instance: Instance, net: Lan, request: Request) -> S
         local=None if dual_stack else str(request.addresses[0][1]),
         dual_stack=dual_stack,
         network_ipv6=str(ipv6.slice_of(member.number)) if ipv6 else None,
-        extra_options=tuple(_pushed_ipv6(net, request)) if ipv6 else (),
+        extra_options=(*(_pushed_ipv6(net, request) if ipv6 else ()), *instance.extra_options),
     )
 
 

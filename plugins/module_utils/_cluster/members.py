@@ -22,8 +22,11 @@ def member_mac(cluster: str, member: str) -> str:
     return "02:" + ":".join(f"{byte:02x}" for byte in digest[:5])
 
 
-def members_of(request: Request, lan: Lan, held: t.Mapping[str, t.Iterable[int]]) -> tuple[Member, ...]:
-    """The members. C(held): the buckets of the former ones; as few as possible move. Raises ParameterError."""
+def members_of(request: Request, lan: Lan, former: t.Iterable[Member] = ()) -> tuple[Member, ...]:
+    """The members. As few buckets as possible move away from the former ones. Raises ParameterError."""
+    former = tuple(former)
+    held = {member.name: member.local_nodes for member in former}
+    pinned = {member.name: tuple(cpu for cpu in member.cpus if cpu < (request.cores or cpu + 1)) for member in former}
     services = [address for _parameter, address in request.addresses]
     addresses = {
         member.name: {
@@ -40,7 +43,7 @@ def members_of(request: Request, lan: Lan, held: t.Mapping[str, t.Iterable[int]]
             name=member.name,
             number=member.number,
             weight=member.weight,
-            cpus=member.cpus,
+            cpus=pinned.get(member.name, ()) if member.cpus is None else member.cpus,
             local_nodes=tuple(owners[member.name]),
             mac=member_mac(request.name, member.name) if lan.bridge else "",
             **addresses[member.name],

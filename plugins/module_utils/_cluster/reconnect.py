@@ -14,7 +14,7 @@ import typing as t
 from dataclasses import dataclass
 
 from .._openvpn.management import Management, ask
-from .moved_clients import misplaced_clients
+from .moved import misplaced_clients
 
 
 @dataclass(frozen=True)

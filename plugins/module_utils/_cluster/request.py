@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from .. import _params as p
 from .._state import defaults, schema
 from .._state.cluster import Claims, Failover, Protocol, Service, Settings
-from . import failover_settings, hashing
+from . import hashing, health_check
 from .cluster import ROUTED, STEER, cluster_name, hash_parameters
 from .engines.registry import own_hash
 from .uplinks.registry import uplink_named
@@ -59,6 +59,7 @@ class Instance:
     port: int
     pool: Pool
     pool_ipv6: Pool | None
+    extra_options: tuple[str, ...] = ()
 
     @property
     def pools(self) -> tuple[Pool, ...]:
@@ -84,7 +85,7 @@ class RequestedMember:
     name: str
     number: int
     weight: int
-    cpus: tuple[int, ...]
+    cpus: tuple[int, ...] | None  # None: those that it had
     addresses: t.Mapping[int, str]
 
 
@@ -116,6 +117,7 @@ class Request:
     buckets: tuple[int, ...]  # if shared: those of this host
     failover: Failover | None
     claims: Claims
+    cores: int  # of the host; 0: unknown
     facts: Wanted  # of the host's interfaces, as Ansible gathers them
     leaving: bool  # the cluster is to be removed, so it need not fit the host
 
@@ -165,6 +167,7 @@ def request_from(wanted: Wanted) -> Request:
         buckets=tuple(_whole("buckets", bucket) for bucket in wanted.get("buckets") or []),
         failover=_failover(wanted.get("failover") or {}),
         claims=_choice("claims", wanted, "exact"),
+        cores=_whole("cores", wanted.get("cores") or 0),
         facts=wanted.get("facts") or {},
         leaving=_flag("leaving", wanted.get("leaving")),
     )
@@ -200,7 +203,7 @@ def _by_version(wanted: Wanted, ipv4: str, ipv6: str) -> dict[int, str]:
 def _failover(given: Wanted) -> Failover | None:
     if not given:
         return None
-    failover_settings.check(given)
+    health_check.check(given)
     return schema.parse(Failover, given, "failover")
 
 
@@ -255,7 +258,12 @@ def _instance(where: str, item: Wanted, slice_prefix: int) -> Instance:
             )
         pool_ipv6 = Pool(f"instances[{name}].pool_ipv6", net, IPV6_SLICE)
     return Instance(
-        name, service.protocol, service.port, Pool(f"instances[{name}].pool", pool, slice_prefix), pool_ipv6
+        name,
+        service.protocol,
+        service.port,
+        Pool(f"instances[{name}].pool", pool, slice_prefix),
+        pool_ipv6,
+        tuple(p.text(f"{where}.extra_options", str(line)) for line in item.get("extra_options") or []),
     )
 
 
@@ -292,7 +300,7 @@ def _member(where: str, item: Wanted, instances: tuple[Instance, ...]) -> Reques
         name=name,
         number=number,
         weight=_whole(f"{where}.weight", item.get("weight", 1)),
-        cpus=tuple(_whole(f"{where}.cpus", cpu) for cpu in item.get("cpus") or []),
+        cpus=None if item.get("cpus") is None else tuple(_whole(f"{where}.cpus", cpu) for cpu in item["cpus"]),
         addresses=_by_version(item, "address", "ipv6_address"),
     )
 

@@ -4,21 +4,24 @@
 
 """Checks of certificates, keys and revocation lists (CRLs) with which OpenVPN would start but refuse all clients.
 
-OpenVPN starts with an expired certificate, with one that its CA did not sign, and with an expired CRL. Signatures are
-verified by a TLS handshake in memory. Only Python's C(ssl) is needed.
+OpenVPN starts with an expired certificate, with one that its CA did not sign, and with an expired CRL. Dates are read
+from the DER encoding; signatures are verified by a TLS handshake in memory. Only Python's C(ssl) is needed.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import contextlib
 import datetime
 import os
+import re
 import ssl
 import typing as t
 from dataclasses import dataclass, field
 
-from .der import CERTIFICATE, Signed, certificates, pem_blocks, revocation_lists
-
+CERTIFICATE = "(?:X509 )?CERTIFICATE"
+REVOCATION_LIST = "X509 CRL"
 # From OpenSSL's x509_vfy.h. The second: the extended key usage is that of the other role (server, client).
 V_ERR_CERT_HAS_EXPIRED = 10
 V_ERR_INVALID_PURPOSE = 26
@@ -41,6 +44,85 @@ class Findings:
     warnings: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Signed:
+    """A certificate or a revocation list. C(until) None: it does not expire."""
+
+    issuer: bytes
+    subject: bytes
+    since: datetime.datetime
+    until: datetime.datetime | None
+
+
+# --- encoding ---------------------------------------------------------------------------------------------------------
+
+
+def pem_blocks(data: bytes, kind: str) -> list[bytes]:
+    """The DER encodings of all blocks of one kind. Pure."""
+    pattern = f"-----BEGIN {kind}-----\\s(.*?)-----END {kind}-----".encode()
+    found = []
+    for body in re.findall(pattern, data, re.DOTALL):
+        with contextlib.suppress(binascii.Error):
+            found.append(base64.b64decode(b"".join(body.split()), validate=True))
+    return found
+
+
+def _elements(der: bytes) -> list[tuple[int, bytes]]:
+    """The tags and contents of the elements in a DER encoding. Raises ValueError, IndexError."""
+    found = []
+    at = 0
+    while at < len(der):
+        tag, length, at = der[at], der[at + 1], at + 2
+        if length & 0x80:
+            octets = length & 0x7F
+            length, at = int.from_bytes(der[at : at + octets], "big"), at + octets
+        if at + length > len(der):
+            raise ValueError("an element is longer than the encoding that contains it")
+        found.append((tag, der[at : at + length]))
+        at += length
+    return found
+
+
+def _time(tag: int, content: bytes) -> datetime.datetime:
+    text = content.decode("ascii")
+    if tag == 0x17:  # UTCTime has two digits for the year: 1950 to 2049
+        text = ("19" if text[:2] >= "50" else "20") + text
+    return datetime.datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=datetime.timezone.utc)
+
+
+def read_certificate(der: bytes) -> Signed:
+    """Parse a DER certificate. Raises ValueError. Pure."""
+    # RFC 5280, 4.1: version [0], serial number, algorithm, issuer, validity, subject
+    try:
+        parts = _elements(_elements(_elements(der)[0][1])[0][1])
+        parts = parts[1:] if parts[0][0] == 0xA0 else parts
+        since, until = _elements(parts[3][1])
+        return Signed(parts[2][1], parts[4][1], _time(*since), _time(*until))
+    except IndexError as exc:
+        raise ValueError("not a certificate") from exc
+
+
+def read_revocation_list(der: bytes) -> Signed:
+    """Parse a DER revocation list. Raises ValueError. Pure."""
+    # RFC 5280, 5.1: version, algorithm, issuer, this update, next update (optional)
+    try:
+        parts = _elements(_elements(_elements(der)[0][1])[0][1])
+        parts = parts[1:] if parts[0][0] == 0x02 else parts
+        until = _time(*parts[3]) if len(parts) > 3 and parts[3][0] in (0x17, 0x18) else None
+        return Signed(parts[1][1], b"", _time(*parts[2]), until)
+    except IndexError as exc:
+        raise ValueError("not a revocation list") from exc
+
+
+def _parsed(data: bytes, kind: str, read: t.Callable[[bytes], Signed]) -> list[Signed]:
+    """The blocks of one kind that can be parsed."""
+    found = []
+    for der in pem_blocks(data, kind):
+        with contextlib.suppress(ValueError):
+            found.append(read(der))
+    return found
+
+
 # --- checks -----------------------------------------------------------------------------------------------------------
 
 
@@ -55,7 +137,7 @@ def check(files: t.Mapping[str, Pem], role: str, now: datetime.datetime) -> Find
         if name in files and files[name].data is None:
             errors.append(f"{name}: {files[name].label} does not exist; create it or use another file")
     data = {name: pem.data for name, pem in files.items() if pem.data is not None}
-    authorities = certificates(data.get("ca", b""))
+    authorities = _parsed(data.get("ca", b""), CERTIFICATE, read_certificate)
     if "ca" in data and not authorities:
         errors.append(f"ca: {files['ca'].label} contains no certificate in PEM format")
     if "crl-verify" in data:
@@ -63,7 +145,7 @@ def check(files: t.Mapping[str, Pem], role: str, now: datetime.datetime) -> Find
     if "cert" not in data:
         return findings
     label = files["cert"].label
-    own = certificates(data["cert"])
+    own = _parsed(data["cert"], CERTIFICATE, read_certificate)
     if not own:
         errors.append(f"cert: {label} contains no certificate in PEM format")
         return findings
@@ -84,7 +166,7 @@ def check(files: t.Mapping[str, Pem], role: str, now: datetime.datetime) -> Find
 def _check_revocation_lists(
     label: str, data: bytes, authorities: t.Sequence[Signed], now: datetime.datetime
 ) -> list[str]:
-    lists = revocation_lists(data)
+    lists = _parsed(data, REVOCATION_LIST, read_revocation_list)
     if not lists:
         return [f"crl-verify: {label} contains no revocation list in PEM format"]
     ours = [crl for crl in lists if crl.issuer in {a.subject for a in authorities}]

@@ -23,7 +23,7 @@ from .management import ManagementError, ask
 from .plan import Action, Desired, Observed, describe_drops, plan
 from .supervisor import Supervisor
 from .supervisor_process import ProcessSupervisor
-from .supervisor_systemd import SystemdSupervisor
+from .supervisor_systemd import SystemdSupervisor, instances_in
 from .trial import TrialFailed, remove_leftovers, run_trial
 
 TRIALS_AT_ONCE = 8  # a trial occupies a CPU
@@ -37,6 +37,7 @@ RESULTS = {
     "enable": "enabled",
     "disable": "disabled",
     "write": "configured",
+    "pin": "pinned",
 }
 
 
@@ -76,12 +77,24 @@ class Lifecycle:
     def _observe(self, instance: Instance, observed: Observed) -> ManagedInstance:
         config = read_config(instance.config) if self.desired.state != "absent" else None
         caps = capabilities(config)
-        definition = self.supervisor.definition(instance, caps)
-        digest = hashlib.sha256(f"{config.digest if config else ''}\n{definition}".encode()).hexdigest()
-        if observed.pid and self.desired.state != "absent":
-            observed = replace(observed, current=self._is_current(instance, config, observed, digest))
         drop_in = self.supervisor.drop_in(instance, caps)
+        written = next(iter(instances_in(observed.drop_in or "")), instance)
+        if observed.pid and self.desired.state != "absent":
+            # The CPUs of a running process can change, so they do not decide whether it restarts.
+            cpus = _supervisor.recorded_cpus(instance, observed.pid, written.cpus)
+            digest = self._digest(replace(instance, cpus=cpus), config, caps)
+            observed = replace(
+                observed,
+                current=self._is_current(instance, config, observed, digest),
+                repin=cpus != instance.cpus,
+                only_cpus=self.supervisor.drop_in(replace(instance, cpus=written.cpus), caps) == observed.drop_in,
+            )
+        digest = self._digest(instance, config, caps)
         return ManagedInstance(instance, config, caps, observed, drop_in, digest, pid=observed.pid)
+
+    def _digest(self, instance: Instance, config: Config | None, caps: t.Sequence[str]) -> str:
+        definition = self.supervisor.definition(instance, caps)
+        return hashlib.sha256(f"{config.digest if config else ''}\n{definition}".encode()).hexdigest()
 
     def _with_drops(self, action: Action) -> Action:
         """The action with the number of clients that it disconnects."""
@@ -152,8 +165,9 @@ class Lifecycle:
         for action in () if absent else others:
             self._apply_one(action)
         self._free_ports(of_processes)
+        serving = [action for action in of_processes if self._interrupts(action)]
         with concurrent.futures.ThreadPoolExecutor(STARTS_AT_ONCE) as pool:
-            futures = [pool.submit(self._apply_one, action) for action in of_processes]
+            futures = [pool.submit(self._apply_one, action) for action in of_processes if action not in serving]
             if self.desired.running:
                 acted_on = {action.target.name for action in of_processes}
                 unchanged = [managed for name, managed in self.managed.items() if name not in acted_on]
@@ -163,8 +177,32 @@ class Lifecycle:
                 ]
         for future in futures:
             future.result()
+        self._restart_in_turn(serving)
         for action in others if absent else ():
             self._apply_one(action)
+
+    def _interrupts(self, action: Action) -> bool:
+        """Whether it is the restart of an instance that serves: a process in its namespace."""
+        observed = self.managed[action.target.name].observed
+        return action.op == "restart" and bool(observed.pid) and observed.in_netns
+
+    def _restart_in_turn(self, actions: t.Sequence[Action]) -> None:
+        """Restart the instances of one namespace after the other; those of the host's own namespace one by one.
+
+        So one member at a time is without service, and after a failure the others keep serving.
+        """
+        groups: dict[str, list[Action]] = {}
+        for action in actions:
+            groups.setdefault(action.target.netns or f"/{action.target.name}", []).append(action)
+        failed = ""
+        for group in groups.values():
+            if failed:
+                for action in group:
+                    self.managed[action.target.name].fail(f"not restarted, because {failed} failed; it runs as before")
+                continue
+            with concurrent.futures.ThreadPoolExecutor(STARTS_AT_ONCE) as pool:
+                list(pool.map(self._apply_one, group))
+            failed = next((action.target.name for action in group if self.managed[action.target.name].error), "")
 
     def _free_ports(self, actions: t.Sequence[Action]) -> None:
         """If instances exchange ports, stop all that restart before the first one starts."""
@@ -209,6 +247,8 @@ class Lifecycle:
                 readiness.wait_until_ready(managed, self.supervisor, since, self.timeout)
             elif action.op in ("stop", "remove"):
                 managed.pid = 0
+            elif action.op == "pin":
+                _supervisor.write_record(managed.instance, managed.pid, managed.digest)
         except readiness.NotReady as exc:
             managed.fail(str(exc), exc.log)
         except OSError as exc:

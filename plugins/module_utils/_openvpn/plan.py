@@ -37,13 +37,15 @@ class Observed:
     files: tuple[str, ...] = ()  # existing files that the supervisor created for the instance
     drop_in: str | None = None
     needs_reload: bool = False
+    repin: bool = False  # the process was started for other CPUs
+    only_cpus: bool = False  # the drop-in differs from the desired one in the CPUs alone
 
 
 @dataclass(frozen=True)
 class Action:
     """One change. C(instance) is None for daemon-reload, which concerns all instances."""
 
-    op: str  # write, reload, enable, disable, start, restart, stop, remove
+    op: str  # write, reload, enable, disable, start, restart, stop, remove, pin
     instance: Instance | None = None
     reason: str = ""
     trial: bool = False  # restart: only after the changed configuration has passed a trial
@@ -73,7 +75,7 @@ def plan(desired: Desired, instances: t.Sequence[tuple[Instance, Observed, str |
             units.append(Action("write", instance))
         if drop_in is not None:
             enablement += _enablement(desired, instance, observed)
-        processes += _process(desired, instance, observed, unit_changed=write)
+        processes += _process(desired, instance, observed, unit_changed=write and not observed.only_cpus)
         if desired.state == "absent" and observed.files:
             removals.append(Action("remove", instance))
             reload_needed = reload_needed or observed.drop_in is not None
@@ -113,7 +115,7 @@ def _process(desired: Desired, instance: Instance, observed: Observed, *, unit_c
     elif desired.state == "restarted":
         reason = "state is restarted"
     else:
-        return []
+        return [Action("pin", instance, "its CPUs have changed")] if observed.repin else []
     # without a process, a failed start interrupts nobody
     return [Action("restart", instance, reason, trial=stale and bool(observed.pid))]
 

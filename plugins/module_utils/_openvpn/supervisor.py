@@ -63,6 +63,12 @@ def run(argv: t.Sequence[str], timeout: float = 60) -> str:
     return command.run(argv, timeout=timeout, env={"PATH": PATH, "LC_ALL": "C.UTF-8"})
 
 
+def pin_command(instance: Instance, pid: int) -> list[str]:
+    """The command that sets the CPUs of a running process; all CPUs if the instance has none."""
+    cpus = instance.cpus or range(os.cpu_count() or 1)
+    return ["taskset", "-a", "-c", "-p", ",".join(map(str, cpus)), str(pid)]
+
+
 def openvpn_binary() -> str:
     """The path of OpenVPN; the distribution's if it is not installed (yet)."""
     return shutil.which("openvpn", path=PATH) or OPENVPN
@@ -93,6 +99,15 @@ def write_record(instance: Instance, pid: int, digest: str) -> None:
     os.makedirs(RUN, mode=0o755, exist_ok=True)
     data = {"digest": digest, "pid": pid, "ticks": start_ticks(pid), "instance": to_dict(instance)}
     _files.replace(instance.record, json.dumps(data).encode(), 0o600)
+
+
+def recorded_cpus(instance: Instance, pid: int, default: tuple[int, ...]) -> tuple[int, ...]:
+    """The CPUs of a running process by the record; C(default) if the record is not about this process."""
+    record = read_record(instance)
+    if (record.get("pid"), record.get("ticks")) == (pid, start_ticks(pid)):
+        with contextlib.suppress(KeyError, TypeError):
+            return from_dict(record["instance"]).cpus
+    return default
 
 
 def recorded_instances() -> list[Instance]:

@@ -99,6 +99,8 @@ class ProcessSupervisor:
             lines.append(f"install -d {LOG}")
             lines.append(f"install -d -m 0750 {account} {i.run_dir} {i.state_dir}")
             lines.append(f"setsid {shlex.join(self.command(i, caps))} </dev/null >>{i.log} 2>&1 &")
+        if action.op == "pin":
+            lines.append(shlex.join(supervisor.pin_command(i, observed.pid)))
         if action.op == "remove":
             lines.append(f"rm -rf {' '.join(observed.files)}")
         return lines
@@ -111,6 +113,8 @@ class ProcessSupervisor:
             self.stop(action.target, observed.pid)
         if action.op in ("start", "restart"):
             self.start(action.target, caps)
+        if action.op == "pin":
+            supervisor.run(supervisor.pin_command(action.target, observed.pid))
         if action.op == "remove":
             remove(observed.files)
 

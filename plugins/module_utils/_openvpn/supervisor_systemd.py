@@ -93,6 +93,13 @@ def drop_in_text(instance: Instance, caps: t.Sequence[str], binary: str = OPENVP
     return "\n".join([*lines, "ExecStart=", f"ExecStart={command}", ""])
 
 
+def instances_in(text: str) -> list[Instance]:
+    """The instance that a drop-in was written for; none if its mark is missing or damaged. Pure."""
+    with contextlib.suppress(ValueError, TypeError):
+        return [from_dict(json.loads(line[len(MARK) :])) for line in text.splitlines() if line.startswith(MARK)]
+    return []
+
+
 def quote(word: str) -> str:
     """Quote a word of ExecStart=, without specifiers and variables (systemd.service, COMMAND LINES). Pure."""
     word = word.replace("%", "%%").replace("$", "$$")
@@ -162,8 +169,8 @@ class SystemdSupervisor:
     def instances(self) -> list[Instance]:
         found = []
         for path in sorted(glob.glob(f"{UNITS}/openvpn-*@*.service.d/{DROP_IN}")):
-            with contextlib.suppress(OSError, ValueError, TypeError), open(path, encoding="utf-8") as file:
-                found += [from_dict(json.loads(line[len(MARK) :])) for line in file if line.startswith(MARK)]
+            with contextlib.suppress(OSError), open(path, encoding="utf-8") as file:
+                found += instances_in(file.read())
         return found
 
     def drop_in(self, instance: Instance, caps: t.Sequence[str]) -> str | None:
@@ -178,6 +185,8 @@ class SystemdSupervisor:
         if action.op == "write":
             text = self.drop_in(action.target, caps)
             return [f"install -D -m 0644 /dev/stdin {drop_in_path(action.target)} <<'EOF'\n{text}EOF"]
+        if action.op == "pin":
+            return [" ".join(supervisor.pin_command(action.target, observed.pid))]
         if action.op == "remove":
             return [f"rm -rf {' '.join(observed.files)}"]
         return [f"systemctl {action.op} {action.target.unit}"]
@@ -187,6 +196,8 @@ class SystemdSupervisor:
             supervisor.run(["systemctl", "daemon-reload"])
         elif action.op == "write":
             self._write(action.target, caps)
+        elif action.op == "pin":  # CPUAffinity= applies from the next start on
+            supervisor.run(supervisor.pin_command(action.target, observed.pid))
         elif action.op == "remove":
             remove(observed.files)
         else:

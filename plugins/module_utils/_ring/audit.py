@@ -9,7 +9,7 @@ from __future__ import annotations
 import typing as t
 
 from .._cluster import cluster, hashing
-from . import reported, ring
+from . import ring
 
 Findings = t.Mapping[str, t.Mapping[str, t.Any]]
 
@@ -25,7 +25,6 @@ def audit(found: Findings) -> list[str]:
     host), arp (MAC addresses of the ARP replies that the host receives for the service address; None: arping is not
     installed), sysctls (key -> value), snooping (bridge to the LAN -> whether multicast snooping is on).
     """
-    found = {host: reported.findings(host, mine) for host, mine in found.items()}
     result = [f"{host}: the cluster is not configured" for host, mine in found.items() if not mine["cluster"]]
     parts = {host: mine for host, mine in found.items() if mine["cluster"]}
     if not parts:

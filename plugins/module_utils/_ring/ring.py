@@ -15,10 +15,10 @@ import ipaddress
 import typing as t
 
 from .. import _params as p
-from .._cluster import cluster, failover_settings, hashing
+from .._cluster import cluster, hashing, health_check, lan
 from .._cluster.engines import registry
-from . import reported, vrrp
 from . import slots as _slots
+from . import vrrp
 
 Data = dict[str, t.Any]
 Settings = t.Mapping[str, t.Mapping[str, t.Any]]  # host -> its settings
@@ -30,24 +30,18 @@ COMMON = (
 )
 
 
-Stored = t.Union[t.Mapping[str, t.Mapping[str, t.Any]], t.Iterable[t.Mapping[str, t.Any]]]
-
-
-def ring(settings: Settings, previous: Stored = ()) -> Data:
+def ring(settings: Settings, previous: t.Iterable[t.Mapping[str, t.Any]] = ()) -> Data:
     """Lay out the ring: hosts, slots, members and buckets. Raises ParameterError.
 
     settings: host -> its settings: those of COMMON; number (0: the next free one), weight, local_nodes (buckets,
     without failover; None: by weight), vrrp_interface, vrrp_address, check (health check of its members), members (0:
     the host itself), members_max, facts (its interfaces, as Ansible gathers them), leaving (bool). The settings of an
     unreachable host are {}. It keeps its place in the previous ring; a new host is left out until it can be reached.
-    previous: the previous results, by host or as a list. The one of the highest generation counts: a host that was down
-    has an older one.
+    previous: the previous results, one of each host. The one of the highest generation counts: a host that was down has
+    an older one.
     """
-    named = previous if isinstance(previous, t.Mapping) else dict(enumerate(previous))
-    rings = [reported.stored(str(host), one) for host, one in named.items()]
-    before = max(rings, key=lambda one: one.get("generation", 0), default={})
+    before = max(previous, key=lambda one: one.get("generation", 0), default={})
     known = before.get("hosts", {})
-    settings = {host: reported.settings(host, mine) for host, mine in settings.items()}
     reached = {
         host: {**mine, "hash_as": hashing.canonical(registry.own_hash(mine["hash_as"]))}
         for host, mine in settings.items()
@@ -140,7 +134,8 @@ def _check_address_is_shared(settings: Settings, one: t.Mapping[str, t.Any]) -> 
     """Refuse a host's own address. A service address that this collection has added has a full-length prefix."""
     for parameter in ("address", "ipv6_address"):
         for host, mine in settings.items():
-            for own in reported.networks(host, mine["facts"]):
+            found = lan.host_networks(mine["facts"], ()) or {}
+            for own in (own for owns in found.values() for own in owns):
                 if one[parameter] and own.ip == ipaddress.ip_address(one[parameter]) and own.network.num_addresses > 1:
                     raise p.ParameterError(
                         parameter, one[parameter], f"it is an own address of {host}; use one that no host has"
@@ -179,7 +174,7 @@ def _members(mine: t.Mapping[str, t.Any], number: int) -> list[Data]:
 
 def _check_failover(settings: Settings) -> None:
     for host, mine in settings.items():
-        failover_settings.check(mine["check"])
+        health_check.check(mine["check"])
         if not mine["vrrp_address"]:
             raise p.ParameterError(
                 "vrrp_interface",

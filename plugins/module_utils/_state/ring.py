@@ -18,7 +18,7 @@ class Host:
 
     number: v.Number
     weight: int
-    address: v.MaybeIPv4
+    address: str
 
 
 @dataclass(frozen=True)

@@ -161,7 +161,7 @@ def _shown(value: t.Any) -> str:
         return "an object"
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) > 10**20:
         return "a number of more than 20 digits"
-    text = json.dumps(value, default=repr)
+    text = json.dumps(value)
     return text if len(text) <= 50 else f"{text[:50]}…"
 
 

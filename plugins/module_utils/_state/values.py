@@ -24,11 +24,6 @@ def _bridge(where: str, value: str) -> None:
         p.interface_name(where, value)
 
 
-def _maybe_ipv4(where: str, value: str) -> None:
-    if value:
-        p.address(where, value, version=4)
-
-
 def _unicast(where: str, value: str) -> None:
     if value:
         p.mac(where, value)
@@ -38,7 +33,6 @@ Port = t.Annotated[int, _within(1, 65535)]
 Bucket = t.Annotated[int, _within(1, 65536)]
 Number = t.Annotated[int, _within(1, 65536)]  # of a member, a tunnel, a host
 Address = t.Annotated[str, p.address]  # 192.0.2.1
-MaybeIPv4 = t.Annotated[str, _maybe_ipv4]  # "": none
 InterfaceAddress = t.Annotated[str, p.interface_address]  # 192.0.2.1/24
 Network = t.Annotated[str, p.network]
 NetworkIPv4 = t.Annotated[str, lambda where, value: p.network(where, value, version=4)]

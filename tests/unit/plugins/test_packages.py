@@ -32,10 +32,10 @@ ALLOWED = {
     "_ring": {"_state", "_cluster", "_openvpn", "_kernel", "_params"},
     "_bundle": {"_state", "_cluster", "_openvpn", "_kernel", "_params"},
     "_boot": {"_params", "_state", "_files", "_kernel", "_topology", "_openvpn", "_cluster", "_ring", "_bundle"},
-    "filter": {"_params", "_state", "_openvpn", "_cluster", "_ring", "_bundle"},
+    "filter": {"_state", "_openvpn", "_cluster", "_ring", "_bundle"},
 }
 # Only these files of _cluster talk to servers.
-TALK_TO_SERVERS = {"plugins/module_utils/_cluster/moved_clients.py", "plugins/module_utils/_cluster/reconnect.py"}
+TALK_TO_SERVERS = {"plugins/module_utils/_cluster/moved.py", "plugins/module_utils/_cluster/reconnect.py"}
 
 
 def package_of(path: Path) -> str:

@@ -55,11 +55,6 @@ def test_taken_and_normalised(function, value, expected):
         (p.interface_address, "192.0.2.1/33", "write an address as 192.0.2.1/24"),
         (p.interface_address, "host", "write an address as 192.0.2.1/24"),
         (p.address, "192.0.2.1/24", "without a prefix"),
-        *[
-            (function, bad, "without a percent sign")
-            for function in (p.address, p.interface_address, p.network, p.service_address, p.destination)
-            for bad in ("2001:db8::1%eth0", "2001:db8::1% 1194 udp", "2001:db8::1%\nup /bin/sh")
-        ],
         (p.network, "10.8.0.1/16", "without host bits"),
         (p.destination, "everywhere", "write a network as"),
     ],
@@ -109,11 +104,3 @@ def test_unique_names_what_comes_twice():
     p.unique("x", ["a", "b"])
     with pytest.raises(p.ParameterError, match=r"^x: 'a': named twice"):
         p.unique("x", iter(["a", "b", "a"]))
-
-
-def test_facts_that_override_variables_of_roles_are_found():
-    facts = ["interfaces", "pki_directory", "tunnel_bundle_networks", "ansible_local", "spki_x", 5, None]
-    assert p.overriding(facts) == ["pki_directory", "tunnel_bundle_networks"]
-    p.not_overridden("h1", ["interfaces", "lsb"])
-    with pytest.raises(p.ParameterError, match=r"^pki_directory: 'h1': this host returns the variable as a fact"):
-        p.not_overridden("h1", facts)

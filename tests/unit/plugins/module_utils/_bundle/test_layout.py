@@ -234,21 +234,3 @@ def test_a_bundle_stays_in_its_namespace(before, now, message, leaving):
 def test_the_name_of_a_cluster_is_refused():
     with pytest.raises(ParameterError, match="the name of a cluster on this host"):
         _layout.layout(SETTINGS, files.state_of(layouts.layout(name="site")))
-
-
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("address", "2001:db8::1%\nscript-security 2\nup /bin/sh"),
-        ("address", "203.0.113.1 1194\nup x"),
-        ("address", ["203.0.113.1"]),
-        ("networks", ["192.168.1.0/24; reboot"]),
-        ("networks", ["fd00::%\nx/64"]),
-        ("networks", [{"a": 1}]),
-        ("networks", "192.168.1.0/24"),
-        ("facts", ["interfaces", "tunnel_bundle_networks"]),
-    ],
-)
-def test_values_of_the_other_end_are_refused_with_its_name(key, value):
-    with pytest.raises(ParameterError, match="right"):
-        lay_out(ends=[ENDS[0], {**ENDS[1], key: value}])

@@ -74,6 +74,43 @@ def test_every_module_takes_its_part(some, instances, six):
         assert sum(len(member.buckets) for member in cluster.members) == 256
 
 
+def test_extra_options_belong_to_one_instance_of_each_member():
+    share = "port-share 127.0.0.1 8443"
+    result = layout(instances=[UDP, {**TCP, "extra_options": [share]}], size=2)
+    assert {s["name"]: s.get("extra_options") for s in result["servers"]} == {
+        "vpn1-udp": None,
+        "vpn1-tcp": [share],
+        "vpn2-udp": None,
+        "vpn2-tcp": [share],
+    }
+    both = layout(instances=[{**UDP_IPV6, "extra_options": [share]}], size=1)["servers"][0]["extra_options"]
+    assert both[0].startswith('push "route-ipv6')
+    assert both[-1] == share
+    with pytest.raises(ParameterError, match=r"instances\[0\].extra_options"):
+        layout(instances=[{**UDP, "extra_options": ["a\nport 7"]}])
+
+
+def cpus(result):
+    return {server["name"]: server["cpus"] for server in result["servers"]}
+
+
+def test_members_keep_their_cpus_when_they_are_listed():
+    """A list instead of a size, to drain a member: pinned as before, or all would restart."""
+    first = layout(size=3, cores=2, pin=True, instances=[UDP])
+    pins = {"vpn1-udp": [0], "vpn2-udp": [1], "vpn3-udp": [0]}
+    assert cpus(first) == pins
+    drained = layout(first, members=members(1, 2, 3, vpn3=0), cores=2, instances=[UDP])
+    assert cpus(drained) == pins
+    assert cpus(layout(first, members=members(1, 2, 3), cores=1, instances=[UDP])) == {**pins, "vpn2-udp": []}
+    listed = [{"name": "vpn1", "cpus": []}, {"name": "vpn2", "cpus": [0]}, {"name": "vpn4"}]
+    assert cpus(layout(first, members=listed, cores=2, instances=[UDP])) == {
+        "vpn1-udp": [],
+        "vpn2-udp": [0],
+        "vpn4-udp": [],
+    }
+    assert cpus(layout(first, size=3, pin=False, instances=[UDP])) == {name: [] for name in pins}
+
+
 def mtus(result):
     """The MTUs of all links, as the file holds them."""
     ends = [*result["veths"], *(veth["peer"] for veth in result["veths"]), *result["bridges"]]

@@ -11,10 +11,12 @@ import pytest
 from certificates import NOW, Authority, private
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn.certificates import Findings, Pem, check
-from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn.der import (
+from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn.certificates import (
     CERTIFICATE,
     REVOCATION_LIST,
+    Findings,
+    Pem,
+    check,
     pem_blocks,
     read_certificate,
     read_revocation_list,

@@ -24,6 +24,7 @@ from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn.supervi
     HARDENED,
     drop_in_text,
     hidden_from_unit,
+    instances_in,
     parse_show,
     quote,
 )
@@ -151,6 +152,24 @@ def test_a_record_comes_back(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     assert supervisor.recorded_instances() == [ONE]
     (tmp_path / "broken.json").write_text("{")
     assert supervisor.recorded_instances() == [ONE]
+
+
+def test_the_cpus_of_a_running_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(supervisor, "RUN", str(tmp_path))
+    monkeypatch.setattr(Instance, "record", str(tmp_path / "a.json"))
+    instance = Instance("a", cpus=(1,))
+    assert supervisor.recorded_cpus(instance, os.getpid(), (7,)) == (7,), "no record"
+    supervisor.write_record(instance, os.getpid(), "digest")
+    assert supervisor.recorded_cpus(Instance("a", cpus=(2,)), os.getpid(), (7,)) == (1,)
+    assert supervisor.recorded_cpus(instance, 1, (7,)) == (7,), "the record of another process"
+    assert supervisor.pin_command(instance, 42) == ["taskset", "-a", "-c", "-p", "1", "42"]
+    assert supervisor.pin_command(Instance("a"), 42)[-2].startswith("0")
+
+
+def test_the_instance_of_a_drop_in() -> None:
+    instance = Instance("a", netns="vpn1", cpus=(1, 2))
+    assert instances_in(drop_in_text(instance, ["net_admin"])) == [instance]
+    assert instances_in("# Instance: {damaged\n") == instances_in("") == []
 
 
 def test_a_process_that_is_not_there() -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.clustered.openvpn.plugins.module_utils._cluster import hashing
-from ansible_collections.clustered.openvpn.plugins.module_utils._cluster.moved_clients import misplaced_clients
+from ansible_collections.clustered.openvpn.plugins.module_utils._cluster.moved import misplaced_clients
 from ansible_collections.clustered.openvpn.plugins.module_utils._openvpn.management import Client
 
 
